@@ -9,16 +9,11 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import click
-
-from netkit.cli.app import netkit
-from netkit.cli.command import Command, Option
+from netkit.cli.app import all_commands
+from netkit.cli.command import Option
 from tests.support.examples import DOCUMENTS
 
-_CONTEXT = click.Context(netkit, info_name="netkit")
-_COMMANDS: dict[str, Command] = {
-    name: netkit.resolve_command(_CONTEXT, [name])[1] for name in netkit.list_commands(_CONTEXT)
-}
+_COMMANDS = all_commands()
 _TLS = [name for name, command in _COMMANDS.items() if any("--cafile" in each.opts for each in command.params)]
 _SERVERS = ("echo", "listen", "proxy", "relay", "udp-serve", "upper")
 # The pages that explain options, and the commands whose options they explain.

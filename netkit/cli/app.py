@@ -94,6 +94,12 @@ def netkit(ctx: click.Context) -> int:
     return answer(ctx.get_help()) if ctx.invoked_subcommand is None else Exit.OK
 
 
+def all_commands() -> dict[str, Command]:
+    """Every command by its name. Imports all of them."""
+    context = click.Context(netkit)
+    return {name: netkit.resolve_command(context, [name])[1] for name in netkit.list_commands(context)}
+
+
 def run(args: list[str]) -> int:
     """Run netkit with ``args`` (without the program's name) and return its exit code."""
     try:

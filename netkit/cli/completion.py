@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterator
 from pkgutil import get_data
 from typing import NamedTuple
 
-import click
-
-from netkit.cli.app import netkit, summaries
-from netkit.cli.command import Command, Option
+from netkit.cli.app import all_commands, summaries
+from netkit.cli.command import Option
 from netkit.cli.topics import TOPICS
 
 SHELLS = ("bash", "zsh", "fish")
@@ -74,23 +72,15 @@ def _file(shell: str) -> str:
     return f"completions/netkit.{shell}"
 
 
-def _commands() -> list[tuple[str, str]]:
+def _summaries() -> list[tuple[str, str]]:
     """Names and summaries of the commands."""
-    return [(name, summary) for _, name, summary in summaries(netkit.list_commands(click.Context(netkit)))]
-
-
-def _live() -> Iterator[tuple[str, Command]]:
-    context = click.Context(netkit)
-    for name, _ in _commands():
-        command = netkit.get_command(context, name)
-        assert command is not None
-        yield name, command
+    return [(name, summary) for _, name, summary in summaries(list(all_commands()))]
 
 
 def _options() -> dict[Row, list[str]]:
     """Each option, with the commands that have it."""
     rows: dict[Row, list[str]] = {}
-    for name, command in _live():
+    for name, command in all_commands().items():
         for option in command.params:
             if isinstance(option, Option):
                 rows.setdefault(_row(option), []).append(name)
@@ -108,8 +98,8 @@ def _row(option: Option) -> Row:
 
 def _words() -> Iterator[tuple[str, str]]:
     """Yield commands with the kind of their words."""
-    topics = " ".join([*(name for name, _ in _commands()), *TOPICS])
-    for name, command in _live():
+    topics = " ".join([*all_commands(), *TOPICS])
+    for name, command in all_commands().items():
         first = re.match(r"\[?([A-Z|]+)", command.words)
         if first and first[1] in _WORDS:
             yield name, _WORDS[first[1]].format(topics=topics)
@@ -120,19 +110,22 @@ def _quoted(text: str) -> str:
 
 
 def _bash() -> Iterator[str]:
-    yield f"_netkit_commands={_quoted(' '.join(name for name, _ in _commands()))}"
+    yield f"_netkit_commands={_quoted(' '.join(all_commands()))}"
     yield "_netkit_table() {"
     for name, kind in _words():
         yield f"    _netkit_words {name} {_quoted(kind)}"
+    names: dict[tuple[str, str], list[str]] = {}  # by the commands that have the options, and by their kind
     for row, commands in _options().items():
-        yield f"    _netkit_option {_quoted(' '.join(commands))} {_quoted(row.kind)} {' '.join(row.names)}"
+        names.setdefault((" ".join(commands), row.kind), []).extend(row.names)
+    for (having, kind), alike in names.items():
+        yield f"    _netkit_option {_quoted(having)} {_quoted(kind)} {' '.join(alike)}"
     yield "}"
 
 
 def _zsh() -> Iterator[str]:
     yield "_netkit_commands() {"
     yield "    names=("
-    yield from (f"        {_quoted(f'{name}:{summary}')}" for name, summary in _commands())
+    yield from (f"        {_quoted(f'{name}:{summary}')}" for name, summary in _summaries())
     yield "    )"
     yield "}"
     yield "_netkit_table() {"
@@ -159,7 +152,7 @@ def _zsh_action(kind: str) -> str:
 
 
 def _fish() -> Iterator[str]:
-    for name, summary in _commands():
+    for name, summary in _summaries():
         yield f"complete -c netkit -n __netkit_command -a {name} -d {_quoted(summary)}"
     for name, kind in _words():
         yield f"__netkit_option {name} -x -a {_fish_values(kind)}"

@@ -8,11 +8,9 @@ import re
 import sys
 from collections.abc import Iterator
 
-import click
-
 from netkit import __version__
 from netkit.cli import completion
-from netkit.cli.app import netkit, summaries
+from netkit.cli.app import all_commands, summaries
 from netkit.cli.pages import PAGE_WIDTH, Page, command_page, overview_page, wrapped
 from netkit.cli.topics import SUMMARIES
 
@@ -25,11 +23,11 @@ _LITERALS = str.maketrans(
 
 def pages() -> Iterator[Page]:
     """Yield every page, from the commands."""
-    context = click.Context(netkit)
-    commands = summaries(netkit.list_commands(context))
-    yield overview_page(commands, SUMMARIES)
-    for _, name, summary in commands:
-        yield command_page(netkit.resolve_command(context, [name])[1], name, summary)
+    found = all_commands()
+    listed = summaries(list(found))
+    yield overview_page(listed, SUMMARIES)
+    for _, name, summary in listed:
+        yield command_page(found[name], name, summary)
 
 
 def to_mdoc(page: Page) -> str:

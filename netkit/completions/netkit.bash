@@ -1,6 +1,6 @@
 # Completion of netkit for bash.
 
-# One option: the COMMANDS that have it, the KIND of its value (empty: it has none), and its NAMEs.
+# Options: the COMMANDS that have them, the KIND of their values (empty: they have none), and their NAMEs.
 _netkit_option() {
     [[ " $1 " == *" $command "* ]] || return 0
     options+=("${@:3}")
@@ -176,8 +176,7 @@ _netkit_table() {
     _netkit_option 'address' '' --endpoint
     _netkit_option 'address free-port services sockets' '' --json
     _netkit_option 'address completion connect echo fetch free-port help listen pack portcheck proxy relay resolve services sockets udp-send udp-serve unpack upper' '' -h --help
-    _netkit_option 'connect echo fetch listen portcheck proxy relay resolve sockets udp-send udp-serve upper' '' -4
-    _netkit_option 'connect echo fetch listen portcheck proxy relay resolve sockets udp-send udp-serve upper' '' -6
+    _netkit_option 'connect echo fetch listen portcheck proxy relay resolve sockets udp-send udp-serve upper' '' -4 -6
     _netkit_option 'connect echo fetch listen portcheck proxy relay udp-send udp-serve upper' '' -n --numeric
     _netkit_option 'connect fetch relay' 'any' -w --connect-timeout
     _netkit_option 'connect fetch proxy relay' 'any' --source
@@ -185,167 +184,76 @@ _netkit_table() {
     _netkit_option 'connect fetch' 'any' --keepalive
     _netkit_option 'connect echo listen portcheck proxy resolve upper' '' --tls
     _netkit_option 'connect fetch portcheck relay resolve' 'file' --cafile
-    _netkit_option 'connect echo fetch listen portcheck proxy relay resolve upper' 'file' --cert
-    _netkit_option 'connect echo fetch listen portcheck proxy relay resolve upper' 'file' --key
-    _netkit_option 'connect echo fetch listen portcheck proxy relay resolve upper' 'file' --key-password-file
+    _netkit_option 'connect echo fetch listen portcheck proxy relay resolve upper' 'file' --cert --key --key-password-file
     _netkit_option 'connect fetch portcheck relay resolve' 'host' --servername
     _netkit_option 'connect fetch portcheck relay resolve' 'any' --fingerprint
     _netkit_option 'connect fetch portcheck relay resolve' '' --insecure
     _netkit_option 'connect echo listen portcheck proxy relay resolve upper' 'any' --alpn
-    _netkit_option 'connect echo fetch listen portcheck proxy relay resolve upper' 'one of 1.0 1.1 1.2 1.3' --tls-min
-    _netkit_option 'connect echo fetch listen portcheck proxy relay resolve upper' 'one of 1.0 1.1 1.2 1.3' --tls-max
+    _netkit_option 'connect echo fetch listen portcheck proxy relay resolve upper' 'one of 1.0 1.1 1.2 1.3' --tls-min --tls-max
     _netkit_option 'connect portcheck relay' 'begins with socks5h:// socks5:// socks4a:// socks4:// http:// https://' --proxy
     _netkit_option 'connect fetch portcheck relay' 'file' --proxy-user-file
     _netkit_option 'connect relay' 'one of v1 v2' --send-proxy
     _netkit_option 'connect portcheck relay' 'one of smtp lmtp imap pop3 ftp nntp sieve ldap xmpp irc postgres mysql' --starttls
-    _netkit_option 'connect listen' '' --telnet
-    _netkit_option 'connect' '' --show-certs
-    _netkit_option 'connect' 'any' --wait
-    _netkit_option 'connect' 'any' --reconnect
+    _netkit_option 'connect listen' '' --telnet --hold --no-shutdown --send-only -C --crlf
+    _netkit_option 'connect' '' --show-certs --recv-only --lines
+    _netkit_option 'connect' 'any' --wait --reconnect --until --max-bytes --send --send-hex
     _netkit_option 'connect echo fetch listen proxy relay upper' 'any' --idle-timeout
     _netkit_option 'connect echo fetch listen portcheck proxy relay resolve udp-send udp-serve upper' 'any' --timeout
     _netkit_option 'connect listen' 'any' --grace
-    _netkit_option 'connect listen' '' --hold
-    _netkit_option 'connect listen' '' --no-shutdown
     _netkit_option 'connect listen relay' 'any' --shutdown-after
-    _netkit_option 'connect listen' '' --send-only
-    _netkit_option 'connect' '' --recv-only
-    _netkit_option 'connect' 'any' --until
-    _netkit_option 'connect' 'any' --max-bytes
-    _netkit_option 'connect' 'any' --send
-    _netkit_option 'connect' 'any' --send-hex
-    _netkit_option 'connect' '' --lines
-    _netkit_option 'connect listen' '' -C --crlf
-    _netkit_option 'connect listen udp-serve' 'command' --exec
-    _netkit_option 'connect listen udp-serve' 'command' --sh-exec
+    _netkit_option 'connect listen udp-serve' 'command' --exec --sh-exec
     _netkit_option 'connect fetch listen udp-send udp-serve' '' --raw
-    _netkit_option 'connect echo fetch listen portcheck proxy relay resolve udp-send udp-serve upper' '' -v --verbose
+    _netkit_option 'connect echo fetch listen portcheck proxy relay resolve udp-send udp-serve upper' '' -v --verbose --json
     _netkit_option 'connect echo fetch listen pack portcheck proxy relay resolve sockets udp-send udp-serve unpack upper' '' -q --quiet
-    _netkit_option 'connect echo fetch listen portcheck proxy relay resolve udp-send udp-serve upper' '' --json
-    _netkit_option 'connect fetch listen portcheck resolve' '' --progress
-    _netkit_option 'connect fetch listen portcheck resolve' '' --no-progress
+    _netkit_option 'connect fetch listen portcheck resolve' '' --progress --no-progress
     _netkit_option 'connect echo listen proxy relay upper' '' --hexdump
     _netkit_option 'connect echo listen proxy relay upper' 'file' --log
     _netkit_option 'connect fetch' '' --stats
     _netkit_option 'echo upper' 'any' --prefix
-    _netkit_option 'echo upper' '' --udp
-    _netkit_option 'echo upper' '' --both
+    _netkit_option 'echo upper' '' --udp --both
     _netkit_option 'echo listen relay upper' 'any' --greet
     _netkit_option 'echo listen proxy relay udp-serve upper' 'file' --port-file
-    _netkit_option 'echo listen proxy relay udp-serve upper' '' --print-port
-    _netkit_option 'echo listen proxy relay udp-serve upper' 'any' --allow
-    _netkit_option 'echo listen proxy relay udp-serve upper' 'any' --deny
-    _netkit_option 'echo listen proxy relay udp-serve upper' 'any' --until
-    _netkit_option 'echo listen proxy relay udp-serve upper' '' --stats
-    _netkit_option 'echo listen proxy relay udp-serve upper' 'any' --accept-timeout
-    _netkit_option 'echo listen proxy relay udp-serve upper' 'any' --for
+    _netkit_option 'echo listen proxy relay udp-serve upper' '' --print-port --stats
+    _netkit_option 'echo listen proxy relay udp-serve upper' 'any' --allow --deny --until --accept-timeout --for --mode
     _netkit_option 'echo listen proxy relay upper' '' --once
-    _netkit_option 'echo listen proxy relay upper' 'any' --max-clients
-    _netkit_option 'echo listen proxy relay upper' 'any' --max-conns
-    _netkit_option 'echo listen proxy relay udp-serve upper' 'any' --mode
-    _netkit_option 'echo listen proxy relay upper' 'any' --keepalive
+    _netkit_option 'echo listen proxy relay upper' 'any' --max-clients --max-conns --keepalive
     _netkit_option 'echo listen proxy upper' 'file' --cafile
     _netkit_option 'echo listen proxy relay upper' 'host' --self-signed
     _netkit_option 'echo listen relay upper' '' --accept-proxy
     _netkit_option 'fetch' 'begins with socks5h:// socks5:// socks4a:// socks4:// http:// https://' --proxy
-    _netkit_option 'fetch' 'file' --unix-socket
-    _netkit_option 'fetch' 'any' --resolve
-    _netkit_option 'fetch' 'any' --retry
-    _netkit_option 'fetch' 'any' --wait
-    _netkit_option 'fetch' 'any' --max-redirects
-    _netkit_option 'fetch' 'any' --max-size
-    _netkit_option 'fetch' '' --fail
-    _netkit_option 'fetch' 'any' --method
-    _netkit_option 'fetch' '' --head
-    _netkit_option 'fetch' 'any' -H --header
-    _netkit_option 'fetch' 'any' -u --user
-    _netkit_option 'fetch' 'any' --data
-    _netkit_option 'fetch' 'file' --data-file
-    _netkit_option 'fetch' '' --compressed
-    _netkit_option 'fetch' 'file' -o --output
-    _netkit_option 'fetch' '' -O --remote-name
-    _netkit_option 'fetch' '' --force
-    _netkit_option 'fetch' '' --resume
-    _netkit_option 'fetch' '' -i --include
+    _netkit_option 'fetch' 'file' --unix-socket --data-file -o --output
+    _netkit_option 'fetch' 'any' --resolve --retry --wait --max-redirects --max-size --method -H --header -u --user --data
+    _netkit_option 'fetch' '' --fail --head --compressed -O --remote-name --force --resume -i --include
     _netkit_option 'free-port' 'any' -n --count
     _netkit_option 'free-port' '' --udp
-    _netkit_option 'listen' '' -k --keep
-    _netkit_option 'listen' '' --label
+    _netkit_option 'listen' '' -k --keep --label
     _netkit_option 'listen' 'any' --reply
     _netkit_option 'listen' 'file' --reply-file
-    _netkit_option 'pack' '' --hex
-    _netkit_option 'pack' '' --show
+    _netkit_option 'pack' '' --hex --show --lines
     _netkit_option 'pack' 'any' --length
-    _netkit_option 'pack' '' --lines
     _netkit_option 'pack unpack' 'any' --max-size
-    _netkit_option 'portcheck' '' --udp
-    _netkit_option 'portcheck' 'any' --payload
-    _netkit_option 'portcheck' '' --any
-    _netkit_option 'portcheck' '' --all-open
-    _netkit_option 'portcheck' '' --closed
-    _netkit_option 'portcheck' '' --banner
-    _netkit_option 'portcheck' 'any' --settle
-    _netkit_option 'portcheck' 'any' --send
-    _netkit_option 'portcheck' 'any' --expect
-    _netkit_option 'portcheck' 'any' -H --header
-    _netkit_option 'portcheck' 'any' --status
-    _netkit_option 'portcheck' 'any' --expires
-    _netkit_option 'portcheck' '' --show-certs
-    _netkit_option 'portcheck' 'any' --concurrency
-    _netkit_option 'portcheck' 'any' --max-rate
-    _netkit_option 'portcheck' 'any' -w --connect-timeout
-    _netkit_option 'portcheck' 'any' --wait
-    _netkit_option 'portcheck' 'any' --interval
-    _netkit_option 'portcheck' '' --all
+    _netkit_option 'portcheck' '' --udp --any --all-open --closed --banner --show-certs --all
+    _netkit_option 'portcheck' 'any' --payload --settle --send --expect -H --header --status --expires --concurrency --max-rate -w --connect-timeout --wait --interval
     _netkit_option 'portcheck' 'one of text json tap junit github' --format
     _netkit_option 'portcheck resolve sockets' 'one of auto always never' --color
-    _netkit_option 'proxy' 'any' --allow-target
-    _netkit_option 'proxy' 'any' --deny-target
-    _netkit_option 'proxy' 'any' -w --connect-timeout
+    _netkit_option 'proxy' 'any' --allow-target --deny-target -w --connect-timeout
     _netkit_option 'proxy' 'file' --auth-file
     _netkit_option 'relay' '' --udp
     _netkit_option 'resolve' '' --canonical
     _netkit_option 'resolve' 'service' --service
-    _netkit_option 'resolve' 'any' --type
+    _netkit_option 'resolve' 'any' --type --expect -w --connect-timeout --wait --interval
     _netkit_option 'resolve' 'host' --server
-    _netkit_option 'resolve' 'any' --expect
-    _netkit_option 'resolve' 'any' -w --connect-timeout
-    _netkit_option 'resolve' 'any' --wait
-    _netkit_option 'resolve' 'any' --interval
-    _netkit_option 'sockets' '' --listening
-    _netkit_option 'sockets' '' --tcp
-    _netkit_option 'sockets' '' --udp
-    _netkit_option 'sockets' '' --unix
+    _netkit_option 'sockets' '' --listening --tcp --udp --unix
     _netkit_option 'sockets' 'service' --port
-    _netkit_option 'sockets' 'any' --pid
-    _netkit_option 'sockets' 'any' --state
-    _netkit_option 'sockets' 'any' --watch
-    _netkit_option 'udp-send' '' --lines
-    _netkit_option 'udp-send' 'any' --size
-    _netkit_option 'udp-send' '' --hex
-    _netkit_option 'udp-send' 'any' --rate
-    _netkit_option 'udp-send' 'any' --repeat
-    _netkit_option 'udp-send' 'any' --interval
-    _netkit_option 'udp-send' 'any' --replies
-    _netkit_option 'udp-send' 'any' --wait
+    _netkit_option 'sockets' 'any' --pid --state --watch
+    _netkit_option 'udp-send' '' --lines --hex --keep-going --broadcast --any-source --stats
+    _netkit_option 'udp-send' 'any' --size --rate --repeat --interval --replies --wait --ttl --source
     _netkit_option 'udp-send udp-serve' 'one of raw lines hex json none' --output
-    _netkit_option 'udp-send' '' --keep-going
-    _netkit_option 'udp-send' '' --broadcast
-    _netkit_option 'udp-send' '' --any-source
-    _netkit_option 'udp-send' 'any' --ttl
-    _netkit_option 'udp-send' 'any' --source
     _netkit_option 'udp-send' 'interface' --interface
-    _netkit_option 'udp-send' '' --stats
-    _netkit_option 'udp-serve' 'any' --reply
+    _netkit_option 'udp-serve' 'any' --reply --count --until-idle --join --idle-timeout
     _netkit_option 'udp-serve' 'one of echo upper' --reply-with
-    _netkit_option 'udp-serve' 'any' --count
-    _netkit_option 'udp-serve' 'any' --until-idle
-    _netkit_option 'udp-serve' 'any' --join
-    _netkit_option 'udp-serve' 'any' --idle-timeout
-    _netkit_option 'unpack' '' --repeat
+    _netkit_option 'unpack' '' --repeat --lines --json
     _netkit_option 'unpack' 'any' --length
-    _netkit_option 'unpack' '' --lines
-    _netkit_option 'unpack' '' --json
     _netkit_option 'upper' '' --unicode
 }
 # -- until here

@@ -9,19 +9,14 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator
 
-import click
 import pytest
 
 from netkit.cli import man, pages
-from netkit.cli.app import netkit, run
-from netkit.cli.command import Command
+from netkit.cli.app import all_commands, run
 from netkit.cli.topics import TOPICS
 from tests.support.examples import DOCUMENTS, examples
 
-CONTEXT = click.Context(netkit, info_name="netkit")
-COMMANDS: dict[str, Command] = {
-    name: netkit.resolve_command(CONTEXT, [name])[1] for name in netkit.list_commands(CONTEXT)
-}
+COMMANDS = all_commands()
 # What a shell or ssh would replace, and by what.
 VARIABLES = {
     "$NETKIT_ADDRESS": "127.0.0.1:9",

@@ -11,8 +11,8 @@ import click
 import pytest
 
 from netkit.cli import man, pages
+from netkit.cli.app import all_commands
 from netkit.cli.app import netkit as group
-from netkit.cli.command import Command
 from netkit.core.errors import Exit
 from tests.support import netkit
 from tests.support.processes import tool
@@ -20,12 +20,9 @@ from tests.support.terminals import on_terminal
 
 FOLDER = Path(__file__).parents[2] / "man"
 CONTEXT = click.Context(group, info_name="netkit")
-COMMANDS: dict[str, Command] = {
-    name: group.resolve_command(CONTEXT, [name])[1] for name in group.list_commands(CONTEXT)
-}
+COMMANDS = all_commands()
 PAGES = {page.name: page for page in man.pages()}
 ENDS = ["--send-only", "--shutdown-after", "--no-shutdown", "--hold", "--grace", "--until", "--max-bytes"]
-HEAVY = {"rich", "asyncio", "ssl", "logging", "json", "importlib.metadata", "subprocess", "concurrent.futures"}
 
 each_command = pytest.mark.parametrize("name", COMMANDS)
 each_page = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
@@ -160,7 +157,7 @@ def test_text_fits(page: pages.Page) -> None:
 @each_page
 def test_exit_status(page: pages.Page) -> None:
     """Every page has all exit codes."""
-    shown = squeezed(typeset((FOLDER / f"{page.name}.1").read_text()))
+    shown = squeezed(pages.to_text(page))
     for code in Exit:
         number = "128+n" if code is Exit.SIGNAL else str(int(code))
         assert number + squeezed(code.meaning) in shown
@@ -169,7 +166,7 @@ def test_exit_status(page: pages.Page) -> None:
 @each_command
 def test_every_option_is_documented(name: str) -> None:
     """The man page and --help have each spelling of each option, and its description."""
-    for shown in (typeset((FOLDER / f"netkit-{name}.1").read_text()), help_of(name)):
+    for shown in (pages.to_text(PAGES[f"netkit-{name}"]), help_of(name)):
         for option in (param for param in COMMANDS[name].params if isinstance(param, click.Option)):
             for spelling in option.opts:
                 assert re.search(rf"(?<![\w-]){re.escape(spelling)}(?![\w-])", shown)
@@ -179,17 +176,18 @@ def test_every_option_is_documented(name: str) -> None:
 @each_command
 def test_examples(name: str) -> None:
     """A command has 2 or 3 examples that use it, each on one line of the man page and of --help, for copying."""
+    shown_by = [typeset(man.to_mdoc(PAGES[f"netkit-{name}"])), help_of(name)]
     assert 2 <= len(COMMANDS[name].examples) <= 3
     for example, meaning in COMMANDS[name].examples:
         assert re.search(rf"(^|[ (])netkit {name}\b", example)
-        for shown in (typeset((FOLDER / f"netkit-{name}.1").read_text()), help_of(name)):
+        for shown in shown_by:
             assert any(example in line for line in shown.splitlines())
             assert squeezed(meaning) in squeezed(shown)
 
 
 def test_every_command_is_listed() -> None:
     """The overview and netkit(1) have each command with its summary, and netkit(1) refers to its page."""
-    overview, page = group.get_help(CONTEXT), typeset((FOLDER / "netkit.1").read_text())
+    overview, page = group.get_help(CONTEXT), pages.to_text(PAGES["netkit"])
     for name in COMMANDS:
         summary = PAGES[f"netkit-{name}"].summary
         assert re.search(rf"(^| ){name} +{re.escape(summary)}$", page, re.MULTILINE)
@@ -297,33 +295,7 @@ def test_help_to_a_reader_that_left(args: tuple[str, ...]) -> None:
         assert netkit(*args, stdout=pipe) == (-signal.SIGPIPE, b"", "")
 
 
-# -- imports
-
-
-def imported_by(*args: str) -> set[str]:
-    """Return the modules that netkit imports for a command line, in a new process."""
-    code = (
-        "import sys; before = set(sys.modules)\n"
-        "from netkit.cli.app import run\n"
-        f"run({list(args)!r})\n"
-        "sys.stderr.write(' '.join(set(sys.modules) - before))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=20)
-    return set(done.stderr.splitlines()[-1].split())
-
-
-@pytest.mark.parametrize("args", [("help",), ("help", "connect"), ("connect", "--help")], ids=" ".join)
-def test_help_imports_little(args: tuple[str, ...]) -> None:
-    """Help imports netkit.cli.pages, and none of the modules that are slow to import."""
-    imported = imported_by(*args)
-    assert "netkit.cli.pages" in imported
-    assert imported & HEAVY == set()
-
-
-def test_work_does_without_man(tmp_path: Path) -> None:
-    """A command without --help does not import netkit.cli.pages."""
-    assert "netkit.cli.pages" not in imported_by("connect", f"unix:{tmp_path}/none", "--recv-only")
-
+# -- the pager
 
 PAGERS = ({"PAGER": "cat"}, {"PAGER": ""}, {"PAGER": "tr a-z A-Z", "NETKIT_PAGER": " cat "}, {"TERM": "dumb"})
 

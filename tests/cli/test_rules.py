@@ -8,15 +8,12 @@ from typing import NamedTuple
 import click
 import pytest
 
-from netkit.cli.app import netkit, run
-from netkit.cli.command import Command, Option
+from netkit.cli.app import all_commands, run
+from netkit.cli.command import Option
 from netkit.cli.pages import Terms, command_page
 from netkit.cli.rules import Case, Rule, Term, excluded, name_of, needs, one_of, sentences
 
-CONTEXT = click.Context(netkit, info_name="netkit")
-COMMANDS: dict[str, Command] = {
-    name: netkit.resolve_command(CONTEXT, [name])[1] for name in netkit.list_commands(CONTEXT)
-}
+COMMANDS = all_commands()
 WORDS = {
     "connect": "127.0.0.1 1",
     "fetch": "https://127.0.0.1/a",
