@@ -127,11 +127,7 @@ HABITS: list[Case] = [
     (["echo", "--version"], "no such option '--version': netkit --version prints the version"),
 ]
 OPTION_VALUES: list[Case] = [
-    *(
-        (["connect", "127.0.0.1", "1", name], f"option {name!r} needs a value")
-        for name in ("--send", "--timeout", "-w")
-    ),
-    *((["connect", "127.0.0.1", "1", name], f"option {name!r} needs a value") for name in ("--source", "--send-hex")),
+    *((["connect", "127.0.0.1", "1", name], f"option {name!r} needs a value") for name in ("--send", "-w", "--source")),
     (["connect", "127.0.0.1", "1", "-vw"], "needs a value"),
     (["echo", "0", "--port-file"], "option '--port-file' needs a value"),
     (["upper", "0", "--max-clients"], "option '--max-clients' needs a value"),
@@ -165,12 +161,7 @@ OPTION_VALUES: list[Case] = [
         (["connect", "127.0.0.1", "1", "--interface", name], f"--interface: {name!r} is not the name of an interface")
         for name in ("", ".", "..", "a b", "a/b", "eth0:1", "a\t", "x" * 16, "y" * 100)
     ),
-    *(
-        (["echo", "0", "--max-clients", count], f"--max-clients: {count!r} is not a whole number from 1 on")
-        for count in ("", "0", "-1", "+1", "1.5", "1_0", "1e3", "many")
-    ),
-    (["echo", "0", "--max-clients", "\uff11"], "is not a whole number from 1 on"),
-    (["echo", "0", "--max-clients", "9" * 50], "is not a whole number from 1 on"),
+    (["echo", "0", "--max-clients", "0"], "--max-clients: '0' is not a whole number from 1 on"),
     (["connect", "-n", "localhost", "1"], "'localhost' is a name, and --numeric"),
     (["connect", "-n", "--wait", "1", "localhost", "1"], "'localhost' is a name, and --numeric"),
     (["listen", "0", "--exec", "  "], "--exec: there is no program to run"),
@@ -241,16 +232,9 @@ WORDS: list[Case] = [
 ]
 TO = ["udp-send", "127.0.0.1", "9"]
 DATAGRAMS: list[Case] = [
-    *(
-        ([*TO, "--size", text], f"--size: {text!r} is not a size, such as 1500, 64K, 1M or 2G")
-        for text in ("0", "-1", "1.5", "1k", "1KB", "0x10", "1_0", " 1", "", "K", "01", "nan", "\uff11")
-        if text.isascii()
-    ),
-    ([*TO, "--size", "\uff11"], "is not a size"),
+    ([*TO, "--size", "1k"], "--size: '1k' is not a size, such as 1500, 64K, 1M or 2G"),
     ([*TO, "--size", "65508"], "--size: '65508' is more than 65507"),
     ([*TO, "--size", "64K"], "--size: '64K' is more than 65507"),
-    ([*TO, "--rate", "0"], "--rate: '0' is not a size"),
-    ([*TO, "--rate", "fast"], "--rate: 'fast' is not a size"),
     ([*TO, "--rate", "-1M"], "--rate: '-1M' is not a size"),
     *(([*TO, option, "0"], f"{option}: '0' is not a whole number from 1 on") for option in ("--repeat", "--ttl")),
     ([*TO, "--replies", "0"], "--replies: '0' is not a whole number from 1 on"),
@@ -286,79 +270,38 @@ DATAGRAMS: list[Case] = [
     (["upper", "unix:@app", "--both"], "address 'unix:@app' is one for connections or for datagrams, and not for both"),
 ]
 HOSTS: list[Case] = [
-    (["connect", host, "80"], why)
-    for host, why in [
-        ("", "the host is empty"),
-        (" ", "the host is empty"),
-        (".", "host '.' has an empty label"),
-        ("a..b", "host 'a..b' has an empty label"),
-        ("a" * 64, "host label of 64 bytes is longer than 63"),
-        ("a" * 300, "longer than"),
-        (".".join(["a" * 50] * 6), "host name of 305 bytes is longer than 253"),
-        ("127.1", "host '127.1' is a legacy spelling: write 127.0.0.1"),
-        ("0177.0.0.1", "write 127.0.0.1"),
-        ("2130706433", "write 127.0.0.1"),
-        ("0x7f.1", "write 127.0.0.1"),
-        ("0", "write 0.0.0.0"),
-        ("127.0.0.256", "host '127.0.0.256' is no IPv4 address"),
-        ("1.2.3.4.5", "host '1.2.3.4.5' is no IPv4 address"),
-        ("[127.0.0.1]", "not an IPv6 address"),
-        ("[::1", "no closing bracket"),
-        ("1:2:3", "not an IPv6 address"),
-        ("fe80::1", "link-local address fe80::1 needs a zone"),
-        ("fe80::1%", "empty zone"),
-        ("b\u00fccher..example", "is no internationalized name: Empty Label"),
-        ("\uff11\uff12\uff17.0.0.1", "is no internationalized name"),
-        ("127\u30020\u30020\u30021", "is no internationalized name"),
-        ("@/etc/passwd", "host '@/etc/passwd' is not a host name"),
-        ("%s%n", "host '%s%n' is not a host name"),
-        ("~", "host '~' is not a host name"),
-        ("*", "host '*' is no name: a server takes every interface with :PORT"),
-        ("-", "host '-' is not a host name"),
-        ("-1", "host '-1' is not a host name"),
-        ("$(id)", "host '$(id)' is not a host name"),
-    ]
-] + [
+    (["connect", "", "80"], "the host is empty"),
+    (["connect", "a..b", "80"], "host 'a..b' has an empty label"),
+    (["connect", ".".join(["a" * 50] * 6), "80"], "host name of 305 bytes is longer than 253"),
+    (["connect", "127.1", "80"], "host '127.1' is a legacy spelling: write 127.0.0.1"),
+    (["connect", "127.0.0.256", "80"], "host '127.0.0.256' is no IPv4 address"),
+    (["connect", "[::1", "80"], "no closing bracket"),
+    (["connect", "fe80::1", "80"], "link-local address fe80::1 needs a zone"),
+    (["connect", "127\u30020\u30020\u30021", "80"], "is no internationalized name"),
+    (["connect", "*", "80"], "host '*' is no name: a server takes every interface with :PORT"),
+    (["connect", "-1", "80"], "host '-1' is not a host name"),
     (["connect", "http://b.example/"], "address 'http://b.example/' is a URL: write HOST:PORT; netkit fetch gets URLs"),
     (["connect", "tcp://b.example:80"], "address 'tcp://b.example:80' is a URL: write HOST:PORT"),
     (["listen", "https://b.example:443/"], "address 'https://b.example:443/' is a URL: write HOST:PORT"),
-    (["connect", "unix:"], "the path after unix: is empty"),
     (["connect", "unix:@"], "the path after unix: is empty"),
     (["connect", "unix:" + "p" * 108], "path of 108 bytes is longer than 107"),
     (["echo", "unix:"], "the path after unix: is empty"),
-    (["listen", "unix:" + "p" * 200], "path of 200 bytes is longer than 107"),
     (["upper", "unix:a\0b"], "NUL"),
     (["echo", "127.1:0"], "write 127.0.0.1"),
     (["listen", "a..b:0"], "empty label"),
     (["upper", "fe80::1", "0"], "needs a zone"),
 ]
 PORTS: list[Case] = [
-    (["connect", "127.0.0.1", "99999"], "netkit connect: port 99999 is not between 1 and 65535"),
+    (["connect", "127.0.0.1", "0"], "port 0 is not between 1 and 65535"),
+    (["connect", "127.0.0.1:99999"], "netkit connect: port 99999 is not between 1 and 65535"),
     (["listen", "127.0.0.1", "65536"], "netkit listen: port 65536 is not between 0 and 65535"),
     (["echo", "70000"], "netkit echo: port 70000 is not between 0 and 65535"),
     (["upper", ":70000"], "port 70000 is not between 0 and 65535"),
-    *(
-        (["connect", *words], why)
-        for port, why in [
-            ("0", "port 0 is not between 1 and 65535"),
-            ("65536", "port 65536 is not between 1 and 65535"),
-            ("99999999999", "port 99999999999 is not between"),
-            ("-1", "port -1 is negative"),
-            ("+80", "port '+80' is not a number"),
-            (" 80", "port ' 80' is not a number"),
-            ("80\n", r"port '80\n' is not a number"),
-            ("1_0", "port '1_0' is not a number"),
-            ("080", "port 080 has a leading zero"),
-            ("0x50", "port '0x50' is neither a number nor a known service"),
-            ("1e3", "port '1e3' is neither a number nor a known service"),
-            ("80abc", "port '80abc' is neither a number nor a known service"),
-            ("nosuchsvc", "port 'nosuchsvc' is neither a number nor a known service"),
-            ("", "the port is empty"),
-            ("\uff18\uff10", "is not a number"),
-            ("\u0663", "is not a number"),
-        ]
-        for words in (["127.0.0.1", port], [f"127.0.0.1:{port}"])
-    ),
+    (["connect", "127.0.0.1", "-1"], "netkit connect: port -1 is negative"),
+    (["connect", "127.0.0.1", "80\n"], r"port '80\n' is not a number"),
+    (["connect", "127.0.0.1:nosuchsvc"], "port 'nosuchsvc' is neither a number nor a known service"),
+    (["connect", "127.0.0.1", ""], "the port is empty"),
+    (["connect", "127.0.0.1", "\uff18\uff10"], "is not a number"),
 ]
 HOSTILE: list[Case] = [
     (["connect", "ho\x1b[31mst\nX", "80"], r"host 'ho\x1b[31mst\nX' contains"),
@@ -428,22 +371,7 @@ DURATION_OPTIONS = {
     "udp-send": ["--wait", "--timeout"],
     "udp-serve": ["--accept-timeout", "--for", "--idle-timeout", "--timeout"],
 }
-NO_DURATIONS = (
-    "-1",
-    "-1s",
-    "nan",
-    "inf",
-    "1e100",
-    "abc",
-    "",
-    "1,5",
-    "1_0",
-    "\uff15",
-    "1 s",
-    "1w",
-    "11y",
-    "@/etc/passwd",
-)
+NO_DURATIONS = ("-1", "nan", "", "1 s")
 DURATIONS = [(name, option) for name, options in DURATION_OPTIONS.items() for option in options]
 
 
@@ -498,25 +426,10 @@ def test_non_ascii_host_is_shown_and_our_words_are_plain(capfd: pytest.CaptureFi
 
 TYPED = [
     COMMANDS[0],
-    OPTIONS[0],
-    (["connect", "-u", "db", "53"], "no such option '-u': "),
-    (["listen", "-l", "9000"], "no such option '-l': netkit listen"),
-    (["connect", "-q", "1", "db", "53"], "-q takes no number"),
-    (["connect", "127.0.0.1", "1", "--send"], "option '--send' needs a value"),
-    (["echo", "0", "--once=3"], "option '--once' takes no value"),
     (["connect", "127.0.0.1", "1", "--timeout", "nan"], "--timeout: 'nan' is not a duration"),
-    (["connect", "127.0.0.1", "1", "--", "true"], "words after '--'"),
-    (["listen", "0", "--"], "COMMAND is missing"),
-    (["connect", "127.0.0.1", "-1"], "netkit connect: port -1 is negative"),
-    (["connect", "127.0.0.1", "99999"], "netkit connect: port 99999 is not between 1 and 65535"),
-    (["connect", "127.0.0.1", "\uff18\uff10"], "is not a number"),
-    (["connect", "", "80"], "the host is empty"),
-    (["connect", "0x7f.1", "80"], "write 127.0.0.1"),
     (["connect", "ho\x1b[31mst\nX", "80"], r"host 'ho\x1b[31mst\nX' contains"),
-    (["connect", "x\n::error::y", "80"], r"host 'x\n::error::y' contains"),
     (["connect", os.fsdecode(b"\xff\xfe"), "80"], "is no internationalized name"),
     (["connect", LONG, "80"], "longer than"),
-    (["echo", "unix:" + "p" * 108], "path of 108 bytes is longer than 107"),
 ]
 
 
