@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from netkit.cli import types
-from netkit.cli.command import ADDRESSES, DATA, ENDING, OUTPUT, SERVING, TIME, TLS, Decorator, chained, gathered
+from netkit.cli.command import ADDRESSES, DATA, ENDING, OUTPUT, TIME, TLS, Decorator, chained, gathered
 from netkit.cli.proxies import HTTPS_PROXY
 from netkit.cli.rules import Case, Term, Values, excluded, needs, one_of
 from netkit.core.errors import Invalid
@@ -14,7 +14,6 @@ from netkit.output import console
 from netkit.output.console import DEFAULT_VIEW, Verbosity, View, emit, same_terminal, say
 
 if TYPE_CHECKING:
-    from netkit.core.access import Network
     from netkit.core.address import Endpoint
     from netkit.core.connection import Handler
     from netkit.core.dial import Connect, Dialling
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from netkit.core.flow import Transfer
     from netkit.core.layer import Layer
     from netkit.core.relay import Ending, Input, Shutdown
-    from netkit.core.search import Pattern
     from netkit.core.stream import Connection
     from netkit.core.tls_context import Security
     from netkit.services.join import Conversation, Terminal
@@ -264,35 +262,6 @@ class RecordOptions(Record):
     def dumps(self, verbosity: Verbosity) -> bool:
         """Whether a hex dump goes to stderr."""
         return self.hexdump or (verbosity.verbose > 2 and not (verbosity.json or verbosity.quiet))
-
-
-class ServingOptions(Record):
-    """What a server reports, which clients it serves and how, and when it ends. It serves TCP by default."""
-
-    port_file: str | None
-    print_port: bool
-    accept_timeout: float | None
-    duration: float | None
-    until: "Pattern | None"
-    allow: "tuple[Network, ...]"
-    deny: "tuple[Network, ...]"
-    stats: bool
-    once: bool = False
-    max_clients: int | None = None
-    max_conns: int | None = None
-    greet: bytes | None = None
-    keepalive: float | None = None
-    mode: int | None = None
-    udp: bool = False
-    both: bool = False
-
-    def admits(self) -> Callable[[str], bool] | None:
-        """A function that says whether a host may connect, or None if all may."""
-        if not self.allow and not self.deny:
-            return None
-        from netkit.core.access import Access
-
-        return Access(self.allow, self.deny).admits
 
 
 class OutputOptions(Record):
@@ -734,66 +703,4 @@ output_options = gathered(
     ),
     raw_option,
     rules=[excluded("--raw", by=_form(name), why=f"--output {name} writes no control bytes") for name in _PRINTABLE],
-)
-
-transport_options = chained(
-    DATA.option("--prefix", type=types.TEXT, help="Put TEXT, as in --greet, before each line."),
-    SERVING.option("--udp", help="Serve UDP datagrams instead of TCP."),
-    SERVING.option("--both", help="Serve TCP and UDP on the same port."),
-    rules=[
-        one_of("--udp", "--both"),
-        excluded("--udp", "--both", by="--prefix", why="a datagram is sent back as long as it was"),
-        excluded("--udp", "--both", by=SECURED, why="datagrams are not secured"),
-        excluded(
-            *("--once", "--max-clients", "--max-conns", "--greet", "--keepalive", "--idle-timeout"),
-            "--accept-proxy",
-            by="--udp",
-            why="datagrams make no connections",
-        ),
-        excluded("--log", "--hexdump", by=("--udp", "--both"), why="datagrams are not recorded"),
-        excluded(
-            *("--once", "--max-clients", "--accept-timeout"), by="--both", why="there are connections and datagrams"
-        ),
-    ],
-)
-
-_serving_choices = (
-    SERVING.option("--port-file", type=types.FILE, help="Write the port number to FILE while serving."),
-    SERVING.option("--print-port", help="Print the port number as the first line on stdout."),
-    SERVING.option("--allow", type=types.CIDR, multiple=True, help="Accept only this network; repeatable."),
-    SERVING.option("--deny", type=types.CIDR, multiple=True, help="Refuse this network; repeatable."),
-    ENDING.option("--until", type=types.REGEX, help="Stop with exit code 0 when a client's data matches."),
-    OUTPUT.option("--stats", help="Print what was served at the end, as JSON."),
-    TIME.option("--accept-timeout", type=types.DURATION, help="Exit with 28 if no client comes within D."),
-    TIME.option("--for", "duration", type=types.DURATION, help="Stop after D with exit code 0."),
-)
-
-_mode_option = SERVING.option("--mode", type=types.MODE, help="Mode of the unix socket's file (default: 600).")
-_unix_rules = (
-    needs("--mode", on=UNIX, why="only a unix socket has a mode"),
-    excluded("--port-file", "--print-port", by=UNIX, why="a unix socket has no port"),
-    excluded("--allow", "--deny", by=UNIX, why="a unix socket has no IP address"),
-)
-
-datagram_serving_options = gathered("serving", ServingOptions, *_serving_choices, _mode_option, rules=_unix_rules)
-
-silent_serving_options = gathered(
-    "serving",
-    ServingOptions,
-    *_serving_choices,
-    SERVING.option("--once", help="Serve one client, then exit."),
-    SERVING.option("--max-clients", type=types.COUNT, help="Serve N clients, then exit."),
-    SERVING.option("--max-conns", type=types.COUNT, help="Serve at most N clients at once (default: 4096)."),
-    _mode_option,
-    TIME.option("--keepalive", type=types.DURATION, help="Probe a client that is silent for D (TCP keepalive)."),
-    rules=[
-        one_of("--once", "--max-clients"),
-        *_unix_rules,
-        excluded("--keepalive", by=UNIX, why="a unix socket has no keepalive"),
-    ],
-)
-
-serving_options = chained(
-    DATA.option("--greet", type=types.TEXT, help="Send TEXT first; {host} and {port} are the client's, {{ is a brace."),
-    silent_serving_options,
 )

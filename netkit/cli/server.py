@@ -5,24 +5,57 @@ from typing import TYPE_CHECKING
 
 from netkit.cli import options
 from netkit.cli.client import ClientOptions
-from netkit.cli.command import SERVING, address, gathered
+from netkit.cli.command import DATA, ENDING, OUTPUT, SERVING, TIME, address, chained, gathered
 from netkit.cli.layers import NO_LAYERS, LayerOptions, layer_options
-from netkit.cli.options import AddressOptions, RecordOptions, ServingOptions, TlsOptions
+from netkit.cli.options import SECURED, UDP, UNIX, AddressOptions, RecordOptions, TlsOptions
 from netkit.cli.proxies import ProxyOptions, proxy_options
-from netkit.cli.rules import Case, excluded
+from netkit.cli.rules import Case, excluded, needs, one_of
 from netkit.cli.run import Run
+from netkit.cli.types import CIDR, COUNT, DURATION, FILE, MODE, REGEX, TEXT
 from netkit.core.errors import Exit, Failure, Invalid
+from netkit.core.record import Record
 from netkit.output import console
 from netkit.output.console import Verbosity, hint
 
 if TYPE_CHECKING:
+    from netkit.core.access import Network
     from netkit.core.address import Endpoint
     from netkit.core.connection import Handler
     from netkit.core.layer import Layer
     from netkit.core.pump import Change
+    from netkit.core.search import Pattern
     from netkit.core.stream import Connection
     from netkit.core.udp_server import Receiver
     from netkit.services.server import Service, Sockets
+
+
+class ServingOptions(Record):
+    """What a server reports, which clients it serves and how, and when it ends. It serves TCP by default."""
+
+    port_file: str | None
+    print_port: bool
+    accept_timeout: float | None
+    duration: float | None
+    until: "Pattern | None"
+    allow: "tuple[Network, ...]"
+    deny: "tuple[Network, ...]"
+    stats: bool
+    once: bool = False
+    max_clients: int | None = None
+    max_conns: int | None = None
+    greet: bytes | None = None
+    keepalive: float | None = None
+    mode: int | None = None
+    udp: bool = False
+    both: bool = False
+
+    def admits(self) -> Callable[[str], bool] | None:
+        """A function that says whether a host may connect, or None if all may."""
+        if not self.allow and not self.deny:
+            return None
+        from netkit.core.access import Access
+
+        return Access(self.allow, self.deny).admits
 
 
 class ServerOptions:
@@ -278,13 +311,73 @@ class RelayOptions(ServerOptions):
         return Service(beside=found.run, receiver=self.receiver(found.receive))
 
 
+transport_options = chained(
+    DATA.option("--prefix", type=TEXT, help="Put TEXT, as in --greet, before each line."),
+    SERVING.option("--udp", help="Serve UDP datagrams instead of TCP."),
+    SERVING.option("--both", help="Serve TCP and UDP on the same port."),
+    rules=[
+        one_of("--udp", "--both"),
+        excluded("--udp", "--both", by="--prefix", why="a datagram is sent back as long as it was"),
+        excluded("--udp", "--both", by=SECURED, why="datagrams are not secured"),
+        excluded(
+            *("--once", "--max-clients", "--max-conns", "--greet", "--keepalive", "--idle-timeout"),
+            "--accept-proxy",
+            by="--udp",
+            why="datagrams make no connections",
+        ),
+        excluded("--log", "--hexdump", by=("--udp", "--both"), why="datagrams are not recorded"),
+        excluded(
+            *("--once", "--max-clients", "--accept-timeout"), by="--both", why="there are connections and datagrams"
+        ),
+    ],
+)
+
+_serving_choices = (
+    SERVING.option("--port-file", type=FILE, help="Write the port number to FILE while serving."),
+    SERVING.option("--print-port", help="Print the port number as the first line on stdout."),
+    SERVING.option("--allow", type=CIDR, multiple=True, help="Accept only this network; repeatable."),
+    SERVING.option("--deny", type=CIDR, multiple=True, help="Refuse this network; repeatable."),
+    ENDING.option("--until", type=REGEX, help="Stop with exit code 0 when a client's data matches."),
+    OUTPUT.option("--stats", help="Print what was served at the end, as JSON."),
+    TIME.option("--accept-timeout", type=DURATION, help="Exit with 28 if no client comes within D."),
+    TIME.option("--for", "duration", type=DURATION, help="Stop after D with exit code 0."),
+)
+
+_mode_option = SERVING.option("--mode", type=MODE, help="Mode of the unix socket's file (default: 600).")
+_unix_rules = (
+    needs("--mode", on=UNIX, why="only a unix socket has a mode"),
+    excluded("--port-file", "--print-port", by=UNIX, why="a unix socket has no port"),
+    excluded("--allow", "--deny", by=UNIX, why="a unix socket has no IP address"),
+)
+
+silent_serving_options = gathered(
+    "serving",
+    ServingOptions,
+    *_serving_choices,
+    SERVING.option("--once", help="Serve one client, then exit."),
+    SERVING.option("--max-clients", type=COUNT, help="Serve N clients, then exit."),
+    SERVING.option("--max-conns", type=COUNT, help="Serve at most N clients at once (default: 4096)."),
+    _mode_option,
+    TIME.option("--keepalive", type=DURATION, help="Probe a client that is silent for D (TCP keepalive)."),
+    rules=[
+        one_of("--once", "--max-clients"),
+        *_unix_rules,
+        excluded("--keepalive", by=UNIX, why="a unix socket has no keepalive"),
+    ],
+)
+
+serving_options = chained(
+    DATA.option("--greet", type=TEXT, help="Send TEXT first; {host} and {port} are the client's, {{ is a brace."),
+    silent_serving_options,
+)
+
 _stream_options = (
     options.family_options,
-    options.serving_options,
+    serving_options,
     options.server_tls_options,
     layer_options("accept_proxy"),
 )
-_unix_rule = excluded("-4", "-6", "-n", by=options.UNIX, why="a unix socket has no IP address")
+_unix_rule = excluded("-4", "-6", "-n", by=UNIX, why="a unix socket has no IP address")
 
 server_options = gathered(
     "server",
@@ -305,8 +398,8 @@ conversation_server_options = gathered(
     options.verbosity_options,
     rules=[
         _unix_rule,
-        excluded("--tls", by=options.UDP, why="datagrams are not secured"),
-        excluded("--keepalive", "--accept-proxy", by=options.UDP, why="datagrams make no connection"),
+        excluded("--tls", by=UDP, why="datagrams are not secured"),
+        excluded("--keepalive", "--accept-proxy", by=UDP, why="datagrams make no connection"),
     ],
 )
 
@@ -315,7 +408,7 @@ datagram_server_options = gathered(
     ServerOptions,
     address("server", udp=True),
     options.family_options,
-    options.datagram_serving_options,
+    gathered("serving", ServingOptions, *_serving_choices, _mode_option, rules=_unix_rules),
     options.datagram_timeout_options,
     options.verbosity_options,
     rules=[_unix_rule],
@@ -332,7 +425,7 @@ relay_options = gathered(
     options.connect_timeout_option(outcome=""),
     options.own_end_options,
     SERVING.option("--udp", help="Relay UDP datagrams instead of TCP."),
-    options.serving_options,
+    serving_options,
     options.relay_tls_options,
     proxy_options,
     layer_options("accept_proxy", "send_proxy", "starttls"),

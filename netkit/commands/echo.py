@@ -14,7 +14,7 @@ from netkit.cli.command import command
         ("netkit echo 9087 --prefix 'You said ' --until bye -v", "a chat server, until somebody says bye"),
     ],
 )
-@options.transport_options
+@server_module.transport_options
 @options.record_options
 @server_module.server_options
 def echo(server: server_module.ServerOptions, record: options.RecordOptions, prefix: bytes | None) -> int:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @SERVING.option(
     "--auth-file", type=FILE, help="Require a user and a password from FILE, which has USER:PASSWORD lines."
 )
-@options.silent_serving_options
+@server_module.silent_serving_options
 @options.server_tls_options
 @options.server_timeout_options
 @options.verbosity_options

@@ -15,7 +15,7 @@ from netkit.cli.command import DATA, command
     ],
 )
 @DATA.option("--unicode", help="Change all letters of UTF-8 text, not only a to z.")
-@options.transport_options
+@server_module.transport_options
 @options.record_options
 @server_module.server_options
 def upper(
