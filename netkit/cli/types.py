@@ -105,10 +105,13 @@ def parse_octets(text: str) -> bytes:
     if not text.startswith(("b'", 'b"', "\\x")):
         return parse_hex(text)
     import ast
+    import warnings
 
     try:
-        return bytes(ast.literal_eval(text if text.startswith("b") else f"b'{text}'"))
-    except (SyntaxError, TypeError, ValueError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of an unknown escape, which Python takes as it stands, with a warning
+            return bytes(ast.literal_eval(text if text.startswith("b") else f"b'{text}'"))
+    except (SyntaxError, TypeError, ValueError, Warning):
         raise ValueError(f"{text!r} is neither pairs of hex digits nor bytes as Python shows them") from None
 
 

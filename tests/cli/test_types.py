@@ -107,7 +107,7 @@ REFUSED: list[tuple[Parsed, str, list[str]]] = [
     (
         OCTETS,
         "is neither pairs of hex digits nor bytes",
-        [r"\xg0", "b'", "b'\u00e9'", "b'a' + b'b'", "b''.x", r"\x00'", "b'a'.join"],
+        [r"\xg0", "b'", "b'\u00e9'", "b'a' + b'b'", "b''.x", r"\x00'", "b'a'.join", r"\x41\q", r"b'\q'"],
     ),
     (
         PREFIX,

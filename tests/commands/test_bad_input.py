@@ -430,6 +430,7 @@ TYPED = [
     (["connect", "ho\x1b[31mst\nX", "80"], r"host 'ho\x1b[31mst\nX' contains"),
     (["connect", os.fsdecode(b"\xff\xfe"), "80"], "is no internationalized name"),
     (["connect", LONG, "80"], "longer than"),
+    (["unpack", "hex", r"\x41\q"], "is neither pairs of hex digits nor bytes"),  # pytest makes errors of warnings
 ]
 
 
