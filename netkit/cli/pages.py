@@ -1,6 +1,5 @@
 """The pages of help: what ``--help`` and ``netkit help`` show, and what man pages hold."""
 
-import os
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ import click
 
 from netkit.cli.rules import Rule, sentences
 from netkit.core.errors import Exit
+from netkit.output.console import STDOUT, terminal_size
 
 Pairs = Sequence[tuple[str, str]]
 """Terms with their meanings."""
@@ -268,11 +268,8 @@ def _typed(option: Any) -> str:
 
 
 def columns(most: int) -> int:
-    """How wide lines for stdout may be: ``most``, or as wide as a terminal that is narrower."""
-    try:
-        return max(_NARROWEST, min(most, os.get_terminal_size(1).columns))
-    except OSError:
-        return most
+    """How wide lines for stdout may be: ``most``, which is 80 or less, or as wide as a terminal that is narrower."""
+    return max(_NARROWEST, min(most, terminal_size(STDOUT).columns))
 
 
 def overview(commands: Summaries) -> str:

@@ -45,12 +45,10 @@ class View(NamedTuple):
     moving_after: float | None = None
 
     def coloured(self, fd: int) -> bool:
-        """Whether to colour output to ``fd``: --color overrides NO_COLOR, which overrides FORCE_COLOR."""
+        """Whether to colour output to ``fd``, if it is a terminal: --color overrides NO_COLOR."""
         if self.color in ("always", "never"):
             return self.color == "always"
-        if os.environ.get("NO_COLOR"):
-            return False
-        return bool(os.environ.get("FORCE_COLOR")) or os.isatty(fd)
+        return os.isatty(fd) and not os.environ.get("NO_COLOR")
 
 
 DEFAULT_VIEW = View()

@@ -220,6 +220,12 @@ def test_help_on_a_narrow_terminal(args: tuple[str, ...], columns: int) -> None:
     assert [line for line in lines if len(line) > columns and len(line.split()) > 1] == []
 
 
+def test_help_on_a_terminal_of_unknown_size() -> None:
+    """A terminal that reports no size, as a serial line does, gets help of 80 columns."""
+    code, data = on_terminal("--help", columns=0, rows=0)
+    assert (code, data.replace(b"\r\n", b"\n")) == (0, netkit("--help").out)
+
+
 def test_an_example_on_a_narrow_terminal() -> None:
     """On a narrow terminal a command is continued with a backslash, and quoted words are not broken."""
     code, data = on_terminal("pack", "--help", columns=40)
