@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -33,9 +33,15 @@ def reader_of_stderr(*, full: bool = False) -> Iterator[int]:
         yield ours
 
 
-def writer() -> StderrWriter:
-    """Return a writer that reports dropped messages as text."""
-    return StderrWriter(lambda number: console.dropped(number, json=False))
+@contextlib.asynccontextmanager
+async def draining(*, patiently: bool = False) -> AsyncIterator[StderrWriter]:
+    """A writer that reports dropped messages as text, and is drained by a task until the block ends."""
+    stderr = StderrWriter(lambda number: console.dropped(number, json=False))
+    async with Group() as group:
+        group.start_soon(stderr.drain())
+        yield stderr
+        group.cancel()
+    stderr.finish(patiently=patiently)
 
 
 async def read(fd: int, until: bytes) -> bytes:
@@ -54,14 +60,10 @@ def test_what_is_not_taken_comes_later_and_in_order() -> None:
     lines = [b"%05d\n" % number for number in range(2000)]
 
     async def main() -> None:
-        stderr = writer()
-        async with Group() as group:
-            group.start_soon(stderr.drain())
+        async with draining() as stderr:
             for line in lines:
                 stderr.write(line)
             assert await read(fd, lines[-1]) == b"".join(lines)
-            group.cancel()
-        stderr.finish(patiently=False)
 
     with reader_of_stderr() as fd:
         run(main())
@@ -72,9 +74,7 @@ def test_what_is_dropped_is_counted(number: int, said: bytes) -> None:
     """When the queue is full, lines are dropped; their number is printed after the queued ones and before the next."""
 
     async def main() -> None:
-        stderr = writer()
-        async with Group() as group:
-            group.start_soon(stderr.drain())
+        async with draining() as stderr:
             stderr.write(b"x" * (FULL - 1) + b"\n")
             for _ in range(number):
                 stderr.write(b"lost\n")
@@ -82,8 +82,6 @@ def test_what_is_dropped_is_counted(number: int, said: bytes) -> None:
             assert text.lstrip(b"\0") == b"x" * (FULL - 1) + b"\nnetkit: " + said + b": stderr took no more\n"
             stderr.write(b"next\n")
             assert await read(fd, b"next\n") == b"next\n"
-            group.cancel()
-        stderr.finish(patiently=False)
 
     with reader_of_stderr(full=True) as fd:
         run(main())
@@ -93,17 +91,13 @@ def test_a_dump_waits_for_its_reader_but_not_for_ever() -> None:
     """``write_when_read`` waits a second for a blocked reader, and then not again until the reader continues."""
 
     async def main() -> None:
-        stderr = writer()
-        async with Group() as group:
-            group.start_soon(stderr.drain())
+        async with draining() as stderr:
             for text in (b"kept\n", b"lost\n", b"lost\n"):
                 await stderr.write_when_read(text)
             text = await read(fd, b"took no more\n")
             assert text.lstrip(b"\0") == b"kept\nnetkit: 2 messages dropped: stderr took no more\n"
             await stderr.write_when_read(b"next\n")
             assert await read(fd, b"next\n") == b"next\n"
-            group.cancel()
-        stderr.finish(patiently=False)
 
     with reader_of_stderr(full=True) as fd:
         run(main())
@@ -112,28 +106,23 @@ def test_a_dump_waits_for_its_reader_but_not_for_ever() -> None:
 def test_what_waits_at_the_end_is_written_once() -> None:
     """``finish`` writes the rest of the queue, from where ``drain`` stopped, also within a line."""
     text = b"".join(b"%06d\n" % number for number in range(3000))
-
-    async def main() -> StderrWriter:
-        stderr = writer()
-        async with Group() as group:
-            group.start_soon(stderr.drain())
-            stderr.write(text)
-            came.append(await read(fd, b""))
-            group.cancel()
-        return stderr
+    came: list[bytes] = []
+    rest: list[bytes] = []
 
     def read_rest() -> None:
         os.set_blocking(fd, True)
         while sum(map(len, rest)) < len(text) - len(came[0]):
             rest.append(os.read(fd, 65536))
 
-    came: list[bytes] = []
-    rest: list[bytes] = []
+    async def main() -> None:
+        async with draining(patiently=True) as stderr:
+            stderr.write(text)
+            came.append(await read(fd, b""))
+            reader.start()
+
     with reader_of_stderr() as fd:
-        stderr = run(main())
         reader = threading.Thread(target=read_rest)
-        reader.start()
-        stderr.finish(patiently=True)
+        run(main())
         reader.join()
         assert b"".join(rest) == text[len(came[0]) :]
         assert text.startswith(came[0])
@@ -143,15 +132,11 @@ def test_a_stderr_that_fails_takes_no_more() -> None:
     """If the reader of stderr has gone, writing is no failure."""
 
     async def main() -> None:
-        stderr = writer()
-        async with Group() as group:
-            group.start_soon(stderr.drain())
+        async with draining(patiently=True) as stderr:
             for _ in range(3):
                 stderr.write(b"lost\n")
                 await stderr.write_when_read(b"lost\n")
                 await checkpoint()
-            group.cancel()
-        stderr.finish(patiently=True)
 
     with reader_of_stderr() as fd:
         os.close(fd)
@@ -162,9 +147,7 @@ def test_a_stderr_that_fails_within_a_line() -> None:
     """If the reader leaves when a part of a line has been written, that is no failure either."""
 
     async def main() -> None:
-        stderr = writer()
-        async with Group() as group:
-            group.start_soon(stderr.drain())
+        async with draining(patiently=True) as stderr:
             stderr.write(bytes(4 * 4096))
             assert len(await read(fd, b"")) == 4096
             for _ in range(10):
@@ -173,8 +156,6 @@ def test_a_stderr_that_fails_within_a_line() -> None:
             for _ in range(10):
                 await checkpoint()
             stderr.write(b"lost\n")
-            group.cancel()
-        stderr.finish(patiently=True)
 
     with reader_of_stderr() as fd:
         run(main())
