@@ -1,6 +1,7 @@
 """``netkit connect`` from the command line: how it ends, what it sends, addresses, clocks and messages."""
 
 import os
+import queue
 import re
 import socket
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import NETKIT, Finished, free_port, netkit, peer, read_all, running
+from tests.support import NETKIT, PATIENCE, Finished, free_port, netkit, peer, read_all, running
 from tests.support.data import digest
 from tests.support.peers import full_backlog, is_silent, outlast, receive, server_socket
 from tests.support.processes import settle
@@ -118,16 +119,16 @@ def test_our_direction_stays_open(option: str) -> None:
 
 def test_send_only_leaves_once_all_is_acknowledged() -> None:
     """--send-only exits once all data is acknowledged, prints nothing, and does not wait for the server's end."""
-    got = []
+    got: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def hold(sock: socket.socket) -> None:
         sock.sendall(b"noise")
-        got.append(read_all(sock))
+        got.put(read_all(sock))
         outlast(sock)
 
     with peer(hold) as server:
         assert netkit("connect", server.address, "--send-only", input=b"x" * 100_000) == Finished(0, b"", "")
-        assert got == [b"x" * 100_000]
+        assert got.get(timeout=PATIENCE) == b"x" * 100_000
 
 
 # -- what is sent
@@ -251,14 +252,14 @@ def test_wait_ends_with_28_and_the_last_reason() -> None:
 
 @pytest.mark.ipv6
 @pytest.mark.fault("dead first address")
-def test_dead_first_address_costs_a_quarter_of_a_second() -> None:
-    """If ::1 does not answer, 127.0.0.1 is tried 250 ms later and used (Happy Eyeballs)."""
+def test_dead_first_address_holds_up_nobody() -> None:
+    """If ::1 does not answer, 127.0.0.1 is tried soon after and used, long before -w ends (Happy Eyeballs)."""
     port = free_port()
-    with peer(read_all, port=port), full_backlog("::1", port), running("connect", f":{port}", "-vv") as process:
+    words = ("connect", f":{port}", "-w", "1h", "-vv")
+    with peer(read_all, port=port), full_backlog("::1", port), running(*words) as process:
         process.line("trying ::1$")
         process.line("trying 127.0.0.1$")
-        found = process.line(r"connected to 127\.0\.0\.1:\d+ from \S+ after (\d+) ms")
-        assert 250 <= int(found[1]) < 10_000  # one after the other would take the 10 s of -w
+        process.line(r"connected to 127\.0\.0\.1:\d+ from ")
         assert process.finish().code == 0
 
 

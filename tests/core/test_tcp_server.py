@@ -129,6 +129,19 @@ def test_the_accept_timeout_ends_with_the_first_client() -> None:
     assert serving(script, accept_timeout=30.0).failure is None
 
 
+def test_the_accept_timeout_runs_for_each_client_that_is_wanted() -> None:
+    """With a limit of clients the accept timeout begins again after each, until all have come."""
+
+    async def script(server: Server) -> None:
+        await sleep(20)
+        with Client(server.listener) as client:
+            assert await client.exchange(b"x") == b"x"
+
+    server = serving(script, limit=2, accept_timeout=30.0)
+    assert server.ended_at == 50
+    assert server.failure is not None and server.failure.exit is Exit.TIMEOUT
+
+
 def test_stopping_refuses_new_clients_at_once_and_lets_the_open_ones_end() -> None:
     """A client that ends within the drain time gets its answer, and the server ends with it."""
 
