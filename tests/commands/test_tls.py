@@ -18,11 +18,11 @@ import pytest
 
 from netkit.cli.app import run
 from tests.support import PATIENCE, Finished, Running, died_by, jam, netkit, peer, read_all, reset, running
-from tests.support.certificates import BAD, Pki
-from tests.support.data import DATA, OTHER, check_same
+from tests.support.certificates import Pki
+from tests.support.data import DATA, OTHER, amount, check_same
 from tests.support.logs import heard, read_log
 from tests.support.peers import is_silent
-from tests.support.processes import feed, peak_memory, settle
+from tests.support.processes import feed, lost, peak_memory, settle
 from tests.support.secured import Cut, Secured, dialled, serving
 from tests.support.startup import HEAVY, loaded
 from tests.support.terminals import on_terminal
@@ -136,7 +136,6 @@ def test_a_peer_that_ends_first(pki: Pki) -> None:
 
 def test_a_peer_that_was_only_to_speak(pki: Pki) -> None:
     """A server that closes after its answer without reading our close_notify is a success, as over TCP."""
-
     shaken = threading.Event()
 
     def speak(client: Secured) -> None:
@@ -252,10 +251,8 @@ def test_a_reset_is_55_with_what_was_lost(pki: Pki) -> None:
     with peer(serving(pki.server(), break_off)) as server:
         done = netkit(*trusting(pki, server.address), input=bytes(size), timeout=PATIENCE)
     assert done.code == 55
-    found = re.search(r"\((\d+) of (\d+) bytes not acknowledged\)$", done.err.strip())
-    assert found, done.err
-    lost, offered = int(found[1]), int(found[2])
-    assert lost <= offered - (1 << 20)
+    missing, offered = lost(done)
+    assert missing <= offered - (1 << 20)
     assert offered <= size
 
 
@@ -281,17 +278,13 @@ def test_data_before_a_handshake_is_never_payload(pki: Pki) -> None:
     assert isinstance(hello, OSError) or b"secret" not in hello
 
 
-@pytest.mark.parametrize("words", [b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01", b""])
-def test_one_shot_listen_fails_with_its_handshake(pki: Pki, words: bytes) -> None:
+def test_one_shot_listen_fails_with_its_handshake(pki: Pki) -> None:
     """For listen with one client a failed handshake is exit code 35, and nothing is read or written."""
-
     with secured(pki, "listen") as server, socket.create_connection((HERE, server.port)) as client:
-        client.sendall(words)
-        if not words.startswith(b"GET"):  # these are refused without waiting for more
-            client.shutdown(socket.SHUT_WR)
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
         done = server.finish()
     assert (done.code, done.out) == (35, b"")
-    assert re.search(rf"cannot secure the connection to {HERE}:\d+: ", the_failure(done))
+    assert re.search(rf"cannot secure the connection to {HERE}:\d+: the peer does not speak TLS$", the_failure(done))
 
 
 @pytest.mark.fault("client that stalls in its handshake")
@@ -343,41 +336,25 @@ def test_listen_for_many_reads_its_input_after_a_handshake(pki: Pki) -> None:
 # -- clocks
 
 
-def stalling(sock: socket.socket) -> int:
-    """Read the ClientHello and never answer."""
-    return len(read_all(sock))
-
-
 @pytest.mark.fault("handshake without an answer")
-@pytest.mark.parametrize(
-    ("option", "reason"),
-    [
-        ("-w", "no answer within 200 ms"),
-        ("--timeout", r"time ran out after 200 ms \(--timeout\)"),
-        ("--wait", "after 200 ms"),
-    ],
-)
-def test_a_handshake_under_the_clocks_of_a_client(pki: Pki, option: str, reason: str) -> None:
-    """A server that does not answer the ClientHello is exit code 28 with each clock, and the message says which."""
-
-    with peer(stalling) as server:
-        done = netkit(*trusting(pki, server.address), option, "200ms")
+def test_a_handshake_without_an_answer_is_28(pki: Pki) -> None:
+    """A server that does not answer the ClientHello is exit code 28, and the one line says which time ran out."""
+    with peer(read_all) as server:
+        done = netkit(*trusting(pki, server.address), "--timeout", "200ms")
     assert (done.code, done.out) == (28, b"")
-    assert re.search(reason, the_failure(done))
-    assert done.err.count("\n") == 1
+    assert re.fullmatch(r".*time ran out after 200 ms \(--timeout\)\n", done.err)
 
 
 @pytest.mark.parametrize(("name", "option", "code"), [("echo", "--timeout", 28), ("listen", "", -signal.SIGTERM)])
 def test_a_handshake_under_a_signal_and_the_clock_of_a_server(pki: Pki, name: str, option: str, code: int) -> None:
     """SIGTERM and --timeout end a server while a client stalls in its handshake."""
-
-    options = (option, "200ms") if option else ("-v",)
+    options = (option, "500ms") if option else ("-v",)
     with secured(pki, name, *options) as server, socket.create_connection((HERE, server.port)) as stalled:
         stalled.sendall(b"\x16\x03\x01")
         if not option:
             server.line("connection from ")
             server.signal(signal.SIGTERM)
-        assert server.wait(5) == code
+        assert server.wait() == code
         with pytest.raises(ConnectionResetError):
             read_all(stalled)
 
@@ -395,7 +372,7 @@ def test_an_interrupted_handshake(pki: Pki) -> None:
     with peer(stall) as server, running(*trusting(pki, server.address)) as client:
         assert hello.wait(PATIENCE)
         client.signal(signal.SIGINT)
-        assert died_by(client.wait(5)) is signal.SIGINT
+        assert died_by(client.wait()) is signal.SIGINT
         assert client.finish().err == ""
 
 
@@ -403,14 +380,11 @@ def test_an_interrupted_handshake(pki: Pki) -> None:
 
 
 @pytest.mark.fault("bad certificate", "payload before verification")
-@pytest.mark.parametrize("kind", BAD)
-def test_a_bad_certificate_is_60_and_nothing_is_sent(pki: Pki, kind: str) -> None:
+def test_a_bad_certificate_is_60_and_nothing_is_sent(pki: Pki) -> None:
     """A certificate that is not trusted is exit code 60 with one line, and the server receives no payload."""
-
-    host = HERE if kind == "address as DNS name" else "localhost"
-    with peer(serving(pki.server(pki.bad(kind)), lambda client: client.recv())) as server:
-        target = f"tls:{host}:{server.port}"
-        done = netkit("connect", "-4", target, "--cafile", pki.ca, input=b"secret")
+    with peer(serving(pki.server(pki.bad("expired")), lambda client: client.recv())) as server:
+        target = f"tls:{server.address}"
+        done = netkit("connect", target, "--cafile", pki.ca, input=b"secret")
         got = server.result()
     assert (done.code, done.out) == (60, b"")
     assert re.fullmatch(f"netkit connect: cannot trust {re.escape(target)}: [ -~]+\n", done.err)
@@ -693,10 +667,9 @@ def test_ssl_is_for_who_asks_for_it(pki: Pki) -> None:
     assert (code, modules & HEAVY) == (2, set())
 
 
-@pytest.mark.timeout(20)
 def test_memory_stays_flat(pki: Pki) -> None:
-    """The memory of both sides stays flat while 200 MB go through echo and back."""
-    size = 200_000_000
+    """The memory of both sides stays flat while much data goes through echo and back."""
+    size = amount(80_000_000, full=200_000_000)
     with secured(pki, "echo", "--once", real=True) as server:
         with (
             open("/dev/zero", "rb") as zero,
@@ -707,7 +680,7 @@ def test_memory_stays_flat(pki: Pki) -> None:
             peak: list[int] = []
             while chunk := client.out.read(1 << 18):
                 count += len(chunk)
-                if count < size and count // 40_000_000 == len(peak):
+                if count < size and count * 5 // size == len(peak):
                     peak.append(max(peak_memory(server.pid), peak_memory(client.pid)))
             assert count == size
             assert client.wait() == 0
