@@ -6,7 +6,7 @@ A test names its faults with the mark ``fault``: ``@pytest.mark.fault("giant lin
 
 import ast
 import functools
-from collections.abc import Iterator
+import re
 from pathlib import Path
 
 _TESTS = Path(__file__).resolve().parent.parent
@@ -60,22 +60,19 @@ FAULTS: dict[str, tuple[str, ...]] = {
 UNTESTED: dict[str, str] = {}
 
 
+_MARK_OR_TEST = re.compile(r"mark\.fault\(([^()]*)\)|^(?:async )?def (test_\w+)", re.MULTILINE)
+
+
 @functools.cache
 def covered() -> dict[str, list[str]]:
-    """Return, for each fault that is marked, the tests with that mark, as FILE::NAME."""
+    """Return, for each fault that is marked, the tests with that mark, also in their parameters, as FILE::NAME."""
     found: dict[str, list[str]] = {}
     for path in sorted(_TESTS.rglob("test_*.py")):
-        text = path.read_text(encoding="utf-8")
-        for name, test in _marks(ast.parse(text if "mark.fault(" in text else "")):
-            found.setdefault(name, []).append(f"{path.relative_to(_TESTS)}::{test}")
+        names: list[str] = []
+        for words, test in _MARK_OR_TEST.findall(path.read_text(encoding="utf-8")):
+            names += ast.literal_eval(f"[{words}]")
+            if test:
+                for name in names:
+                    found.setdefault(name, []).append(f"{path.relative_to(_TESTS)}::{test}")
+                names = []
     return found
-
-
-def _marks(module: ast.Module) -> Iterator[tuple[str, str]]:
-    """Yield each fault in a mark of a test or of its parameters, with the name of the test."""
-    for test in module.body:
-        if isinstance(test, ast.FunctionDef | ast.AsyncFunctionDef):
-            for call in (node for each in test.decorator_list for node in ast.walk(each)):
-                if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "fault":
-                    for word in call.args:
-                        yield ast.literal_eval(word), test.name
