@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import IO
 
-from tests.benchmarks.measure import NETKIT, C, Figures, Scale, Work, available, compare, start, timed
-from tests.benchmarks.peers import await_listener, fitting, free_port, in_words, program, zeros
+from tests.benchmarks.data import fitting, in_words, zeros
+from tests.benchmarks.measure import NETKIT, C, Figures, Scale, Work, available, compare, program, start, timed
+from tests.support.partners import await_listener
+from tests.support.peers import free_port
 
 Argv = Callable[[str], list[str]]
 """What to run for a port."""
@@ -30,7 +32,7 @@ SERVERS: dict[str, Argv] = {
 
 def transfer(client: Argv, server: Argv, data: IO[bytes], piped: bool) -> Figures:
     """Send the file once, and return the time and CPU of both ends, and of cat for the pipes."""
-    port = free_port()
+    port = str(free_port())
     data.seek(0)
     cats = []
     source: IO[bytes] | None = data
@@ -41,7 +43,7 @@ def transfer(client: Argv, server: Argv, data: IO[bytes], piped: bool) -> Figure
         cats = [drain, feed]
         sink, source = drain.stdin, feed.stdout
     receiver = start(server(port), stdin=subprocess.DEVNULL, stdout=sink)
-    await_listener(port, receiver)
+    await_listener(f"tcp:{port}", receiver)
     since = time.perf_counter()
     sender = start(client(port), stdin=source, stdout=subprocess.DEVNULL)
     for cat in cats:
@@ -65,9 +67,8 @@ def between(
 ) -> Work:
     """Compare the tools, each as client and server."""
     clients, servers = ends
-    tools = [tool for tool in available(clients) if tool != C or program("minimal")]
     with zeros(size) as data:
-        runs = {tool: partial(transfer, clients[tool], servers[tool], data, piped) for tool in tools}
+        runs = {tool: partial(transfer, clients[tool], servers[tool], data, piped) for tool in available(clients)}
         return compare(title, rounds, runs)
 
 

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from tests.benchmarks.data import fitting, zeros
 from tests.benchmarks.measure import NETKIT, Figures, Scale, Work, available, compare, start
-from tests.benchmarks.peers import await_listener, fitting, free_port, zeros
+from tests.support.partners import await_listener
+from tests.support.peers import free_port
 
 SIZES = (64, 1_400)
 SECONDS = 2  # for which iperf3 sends
@@ -45,9 +47,9 @@ def netkit(size: int, scale: Scale) -> Figures:
 
 def iperf3(size: int, scale: Scale) -> Figures:
     """Return the results of ``iperf3 -u -b 0``."""
-    port = free_port()
+    port = str(free_port())
     server = start(["iperf3", "-s", "-1", "-p", port], stdout=subprocess.DEVNULL)
-    await_listener(port, server)
+    await_listener(f"tcp:{port}", server)
     argv = ["iperf3", "-u", "-b", "0", "-l", str(size), "-t", str(SECONDS), "-c", "127.0.0.1", "-p", port, "-J"]
     done = subprocess.run(argv, stdout=subprocess.PIPE, check=True)
     server.wait()
@@ -59,7 +61,7 @@ def socat(size: int, scale: Scale) -> Figures:
     """Measure socat on both sides."""
     port, number = free_port(), SOCAT_BYTES[size] // size
     receiver = start(["socat", "-u", "-b", "65536", f"UDP-RECV:{port},bind=127.0.0.1", "-"], stdout=subprocess.PIPE)
-    await_listener(port, receiver, "udp")
+    await_listener(f"udp:{port}", receiver)
     counter = start(["wc", "-c"], stdin=receiver.stdout, stdout=subprocess.PIPE)
     feed = start(["head", "-c", str(number * size), "/dev/zero"], stdout=subprocess.PIPE)
     since = time.perf_counter()

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from functools import partial
 
 from tests.benchmarks.bulk import Argv
-from tests.benchmarks.measure import NETKIT, C, Figures, Scale, Work, available, compare, cpu_seconds, resident, start
-from tests.benchmarks.peers import await_listener, free_port, program
+from tests.benchmarks.measure import NETKIT, C, Figures, Scale, Work, available, compare, program, start
+from tests.support.partners import await_listener
+from tests.support.peers import free_port
+from tests.support.processes import cpu_seconds, memory
 
 SIZE = 64  # bytes of a message
 SERVERS: dict[str, Argv] = {
@@ -26,7 +28,7 @@ def running(argv: list[str], port: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a server until the block ends, and wait first until it listens."""
     server = start(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
-        await_listener(port, server)
+        await_listener(f"tcp:{port}", server)
         yield server
     finally:
         if server.poll() is None:
@@ -36,11 +38,11 @@ def running(argv: list[str], port: str) -> Iterator["subprocess.Popen[bytes]"]:
 
 def exchanged(server: "subprocess.Popen[bytes]", port: str, clients: int, messages: int, *, forks: bool) -> Figures:
     """Exchange messages with this number of clients. If the server ``forks``, its own CPU and memory say nothing."""
-    before = resident(server.pid)
+    before = memory(server.pid)
     load = start([program("load") or "", port, str(clients), str(SIZE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert load.stdin is not None and load.stdout is not None
     connecting = float(load.stdout.readline())
-    taken = resident(server.pid) - before
+    taken = memory(server.pid) - before
     since = cpu_seconds(server.pid)
     load.stdin.write(b"%d\n" % messages)
     load.stdin.flush()
@@ -56,7 +58,7 @@ def exchanged(server: "subprocess.Popen[bytes]", port: str, clients: int, messag
 
 def once(tool: str, clients: int, messages: int) -> Figures:
     """Measure one server with its clients."""
-    port = free_port()
+    port = str(free_port())
     with running(SERVERS[tool](port), port) as server:
         return exchanged(server, port, clients, max(messages, clients * 2), forks=tool == "socat")
 

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import trustme
-
+from tests.benchmarks.data import fitting, in_words
 from tests.benchmarks.measure import NETKIT, Figures, Scale, Work, available, compare, cost_of, start
-from tests.benchmarks.peers import await_listener, fitting, free_port, in_words
-from tests.support.partners import NGINX
+from tests.support.certificates import Pair, Pki
+from tests.support.partners import NGINX, await_listener
+from tests.support.peers import free_port
 
 CONF = (
     NGINX
@@ -28,8 +28,8 @@ CONF = (
     }}
     server {{
         listen 127.0.0.1:{secure} ssl;
-        ssl_certificate cert.pem;
-        ssl_certificate_key key.pem;
+        ssl_certificate {pair.cert};
+        ssl_certificate_key {pair.key};
         location / {{ root .; }}
     }}
 }}
@@ -72,15 +72,10 @@ def without_length(path: Path) -> Iterator[str]:
 
 
 @contextmanager
-def nginx(program: str, folder: Path, unsized: str) -> Iterator[tuple[str, str]]:
+def nginx(program: str, folder: Path, pair: Pair, unsized: str) -> Iterator[tuple[str, str]]:
     """Serve the folder, and yield the URLs for HTTP and HTTPS."""
-    authority = trustme.CA()
-    issued = authority.issue_cert("localhost", "127.0.0.1")
-    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    issued.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
-    issued.private_key_pem.write_to_path(str(folder / "key.pem"))
     plain, secure = free_port(), free_port()
-    (folder / "conf").write_text(CONF.format(plain=plain, secure=secure, unsized=unsized))
+    (folder / "conf").write_text(CONF.format(plain=plain, secure=secure, pair=pair, unsized=unsized))
     server = start([program, "-e", "stderr", "-p", str(folder), "-c", str(folder / "conf")])
     try:
         await_listener(secure, server)
@@ -109,13 +104,13 @@ def measure(scale: Scale) -> Iterator[Work]:
         with (folder / "large").open("wb") as file:
             for _ in range(size >> 20):
                 file.write(bytes(1 << 20))
-        ca, path = str(folder / "ca.pem"), str(folder / "copy")
-        with without_length(folder / "large") as unsized, nginx(program, folder, unsized) as (plain, secure):
+        pki, path = Pki(folder), str(folder / "copy")
+        with without_length(folder / "large") as unsized, nginx(program, folder, pki.good, unsized) as (plain, secure):
             for way, url, into in (
                 ("http to a file", f"{plain}/large", path),
                 ("http to /dev/null", f"{plain}/large", None),
                 ("https to /dev/null", f"{secure}/large", None),
                 ("http in chunks to /dev/null", f"{plain}/chunks", None),
             ):
-                runs = {tool: partial(cost_of_new, into, TOOLS[tool](url, ca, into)) for tool in available(TOOLS)}
+                runs = {tool: partial(cost_of_new, into, TOOLS[tool](url, pki.ca, into)) for tool in available(TOOLS)}
                 yield compare(f"{in_words(size)}, {way}", scale.rounds, runs)

@@ -4,12 +4,14 @@ A tool that is not installed is left out, and so is one that fails or hangs, wit
 """
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +20,6 @@ from typing import NamedTuple
 _SCRIPT = Path(sys.executable).with_name("netkit")  # as users run it
 NETKIT = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "netkit"]
 C = "C"  # the program of minimal.c
-_FOLDER = Path(__file__).parent
 _HANGS = 180  # s until a run of a tool counts as hanging
 
 Figures = dict[str, float]
@@ -54,9 +55,24 @@ class Work(NamedTuple):
 _running: list["subprocess.Popen[bytes]"] = []
 
 
+@functools.cache
+def program(name: str) -> str | None:
+    """Return the path of ``minimal`` or ``load``, compiled once, or None without gcc."""
+    if shutil.which("gcc") is None:
+        return None
+    path = Path(_folder().name) / name
+    subprocess.run(["gcc", "-O2", "-o", str(path), str(Path(__file__).with_name(f"{name}.c"))], check=True)
+    return str(path)
+
+
+@functools.cache
+def _folder() -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory()  # removed when Python ends
+
+
 def available(tools: Iterable[str]) -> list[str]:
-    """Return the tools that are installed."""
-    return [tool for tool in tools if tool in ("netkit", C) or shutil.which(tool)]
+    """Return the tools that are installed, or can be compiled."""
+    return [tool for tool in tools if tool == "netkit" or (program("minimal") if tool == C else shutil.which(tool))]
 
 
 def start(argv: Sequence[str], **popen: object) -> "subprocess.Popen[bytes]":
@@ -102,7 +118,7 @@ def compare(title: str, rounds: int, runs: Mapping[str, Callable[[], Figures]], 
             try:
                 with _bounded():
                     seen[name].append(runs[name]())
-            except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
+            except (AssertionError, OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
                 print(f"{title}: {name} is left out: {error}", file=sys.stderr)
                 del seen[name]
     tools = {
@@ -134,23 +150,3 @@ def _bounded() -> Iterator[None]:
             for pipe in (process.stdin, process.stdout, process.stderr):
                 if pipe is not None:
                     pipe.close()
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the seconds of CPU that a process, and the children it has waited for, have used so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-
-
-def resident(pid: int) -> int:
-    """Return the resident memory of a process in bytes."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def compiled(name: str, folder: Path) -> Path | None:
-    """Compile a C source of this folder, and return the program, or None without gcc."""
-    if shutil.which("gcc") is None:
-        return None
-    program = folder / name
-    subprocess.run(["gcc", "-O2", "-o", str(program), str(_FOLDER / f"{name}.c")], check=True)
-    return program

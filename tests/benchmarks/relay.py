@@ -7,9 +7,11 @@ from functools import partial
 from typing import IO
 
 from tests.benchmarks.bulk import CLIENTS, SERVERS
+from tests.benchmarks.data import fitting, in_words, zeros
 from tests.benchmarks.echo import exchanged, running
-from tests.benchmarks.measure import NETKIT, C, Figures, Scale, Work, available, compare, start, timed
-from tests.benchmarks.peers import await_listener, fitting, free_port, in_words, program, zeros
+from tests.benchmarks.measure import NETKIT, C, Figures, Scale, Work, available, compare, program, start, timed
+from tests.support.partners import await_listener
+from tests.support.peers import free_port
 
 Relay = Callable[[str, str], list[str]]
 """What to run for a port to listen on and one to connect to."""
@@ -32,12 +34,12 @@ FLOWS = 100
 
 def transfer(relay: Relay, data: IO[bytes]) -> Figures:
     """Send the file once, and return the time until the receiver ended, and the relay's CPU."""
-    near, far = free_port(), free_port()
+    near, far = str(free_port()), str(free_port())
     data.seek(0)
     receiver = start(SERVERS["netkit"](far), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    await_listener(far, receiver)
+    await_listener(f"tcp:{far}", receiver)
     middle = start(relay(near, far), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    await_listener(near, middle)
+    await_listener(f"tcp:{near}", middle)
     since = time.perf_counter()
     sender = start(CLIENTS["netkit"](near), stdin=data, stdout=subprocess.DEVNULL)
     received, relayed = timed(receiver, since), timed(middle, since)
@@ -47,10 +49,10 @@ def transfer(relay: Relay, data: IO[bytes]) -> Figures:
 
 def small(tool: str, messages: int) -> Figures:
     """Measure flows through the relay to an echo server in C, each with one message under way."""
-    far = free_port()
+    near, far = str(free_port()), str(free_port())
     with (
         running([program("minimal") or "", "echo", far], far),
-        running(MANY[tool](near := free_port(), far), near) as middle,
+        running(MANY[tool](near, far), near) as middle,
     ):
         return exchanged(middle, near, FLOWS, messages, forks=tool == "socat")
 
@@ -58,9 +60,8 @@ def small(tool: str, messages: int) -> Figures:
 def measure(scale: Scale) -> Iterator[Work]:
     """Measure bulk data, then small messages."""
     size = fitting(scale.bulk)
-    tools = [tool for tool in available(ONE) if tool != C or program("minimal")]
     with zeros(size) as data:
-        runs = {tool: partial(transfer, ONE[tool], data) for tool in tools}
+        runs = {tool: partial(transfer, ONE[tool], data) for tool in available(ONE)}
         yield compare(f"{in_words(size)} through a relay", scale.rounds, runs)
     if program("minimal") and program("load"):
         runs = {tool: partial(small, tool, scale.messages) for tool in available(MANY)}

@@ -7,23 +7,17 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import trustme
-
 from tests.benchmarks.bulk import Argv, between
+from tests.benchmarks.data import fitting, in_words
 from tests.benchmarks.measure import NETKIT, Scale, Work
-from tests.benchmarks.peers import fitting, in_words
+from tests.support.certificates import Pki
 
 
 def measure(scale: Scale) -> Iterator[Work]:
     """Measure both sizes, with one certificate for all tools."""
     with tempfile.TemporaryDirectory() as folder:
-        ca, cert, key, both = (str(Path(folder) / name) for name in ("ca.pem", "cert.pem", "key.pem", "both.pem"))
-        authority = trustme.CA()
-        issued = authority.issue_cert("localhost", "127.0.0.1")
-        authority.cert_pem.write_to_path(ca)
-        issued.cert_chain_pems[0].write_to_path(cert)
-        issued.private_key_pem.write_to_path(key)
-        issued.private_key_and_cert_chain_pem.write_to_path(both)
+        pki = Pki(Path(folder))
+        ca, (cert, key, both) = pki.ca, pki.good
         clients: dict[str, Argv] = {
             "netkit": lambda port: [*NETKIT, "connect", f"tls:127.0.0.1:{port}", "--cafile", ca, "--send-only"],
             "socat": lambda port: ["socat", "-u", "-b", "262144", "-", f"OPENSSL:127.0.0.1:{port},cafile={ca}"],

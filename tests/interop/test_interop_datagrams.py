@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import NETKIT, PATIENCE, free_port, netkit, running
-from tests.support.partners import bound, dnsmasq
+from tests.support.partners import await_listener, bound, dnsmasq
 from tests.support.processes import tool
 
 CLIENTS = {
@@ -50,6 +50,14 @@ def test_their_servers(name: str) -> None:
         assert client.finish() == (0, b"answer\n", "")
 
 
+def await_lines(log: Path, count: int) -> None:
+    """Wait until a log has so many lines."""
+    deadline = time.monotonic() + PATIENCE
+    while not log.exists() or log.read_text().count("\n") < count:
+        assert time.monotonic() < deadline, log.read_text() if log.exists() else "nothing was logged"
+        os.sched_yield()
+
+
 def test_a_syslog_server(tmp_path: Path) -> None:
     """udp-send --lines sends rsyslog one message for each line."""
     port = free_port()
@@ -67,10 +75,7 @@ def test_a_syslog_server(tmp_path: Path) -> None:
     lines = [f"<14>Nov 20 12:00:00 host netkit: message {number}" for number in range(50)]
     with bound(argv, port):
         assert netkit("udp-send", "--lines", f"127.0.0.1:{port}", input="\n".join(lines).encode()).code == 0
-        deadline = time.monotonic() + PATIENCE
-        while not log.exists() or log.read_text().count("\n") < 50:
-            assert time.monotonic() < deadline, log.read_text() if log.exists() else "nothing was logged"
-            os.sched_yield()
+        await_lines(log, 50)
     assert log.read_text().splitlines() == [f" message {number}" for number in range(50)]
 
 
@@ -143,9 +148,7 @@ def test_their_servers_over_unix_sockets(name: str, tmp_path: Path) -> None:
     """A server on a Unix socket receives the datagrams of connect."""
     path = tmp_path / "socket"
     with running(argv=UNIX_SERVERS[name](str(path))) as server:
-        while not path.exists():
-            assert server.process.poll() is None
-            os.sched_yield()
+        await_listener(f"unix:{path}", server)
         with running("connect", f"udp:unix:{path}", "--grace", "0") as client:
             client.stdin.write(b"hello\n")
             assert server.out.read(6) == b"hello\n"
@@ -186,14 +189,10 @@ def test_the_socket_of_a_syslog_server(tmp_path: Path) -> None:
         """
     )
     with running(argv=[tool("rsyslogd"), "-n", "-f", str(config), "-i", str(tmp_path / "pid")]) as server:
-        deadline = time.monotonic() + PATIENCE
-        while not path.exists():
-            assert server.process.poll() is None and time.monotonic() < deadline
-            os.sched_yield()
+        await_listener(f"unix:{path}", server)
         assert netkit("udp-send", f"unix:{path}", "<14>Nov 20 12:00:00 netkit: hello") == (0, b"", "")
-        while not log.exists() or "hello" not in log.read_text():
-            assert time.monotonic() < deadline
-            os.sched_yield()
+        await_lines(log, 1)
+    assert "hello" in log.read_text()
 
 
 def test_a_service_says_that_it_is_ready(tmp_path: Path) -> None:

@@ -1,8 +1,6 @@
 """Other tools as the clients and as the targets of ``netkit relay``."""
 
 import contextlib
-import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,10 +134,7 @@ def redis(folder: Path) -> Iterator[str]:
     path = folder / "redis.sock"
     options = ("--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(folder))
     with running(argv=[tool("redis-server"), *options]) as server:
-        with socket.socket(socket.AF_UNIX) as probe:
-            while probe.connect_ex(str(path)):
-                assert server.process.poll() is None
-                os.sched_yield()
+        await_listener(f"unix:{path}", server)
         yield str(path)
 
 

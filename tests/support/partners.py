@@ -6,6 +6,7 @@ For bulk data their stdin and stdout are files, so that no test has to feed one 
 import contextlib
 import os
 import pwd
+import re
 import signal
 import subprocess
 import tempfile
@@ -103,10 +104,7 @@ def tcp_server(name: str, *command: str, stdin: IO[bytes], stdout: IO[bytes]) ->
 def bound(argv: list[str], port: int) -> Iterator[Running]:
     """Run a foreign UDP server, and yield it once it has bound the port."""
     with running(argv=argv) as server:
-        deadline = time.monotonic() + PATIENCE
-        while f":{port:04X} " not in Path("/proc/net/udp").read_text(encoding="ascii"):
-            assert server.process.poll() is None and time.monotonic() < deadline, f"{argv[0]} does not serve"
-            os.sched_yield()
+        await_listener(f"udp:{port}", server)
         yield server
 
 
@@ -121,12 +119,22 @@ def dnsmasq(*options: str) -> Iterator[int]:
         yield port
 
 
-def await_listener(port: int, server: Running | None = None) -> None:
-    """Wait until a process listens on a port of 127.0.0.1, without connecting; fail if the ``server`` has ended."""
+def await_listener(
+    where: int | str, server: Running | subprocess.Popen[bytes] | None = None, pid: int | str = "self"
+) -> None:
+    """Wait until a process has bound ``where``, without connecting to it; fail if the ``server`` has ended.
+
+    It is a port of TCP, or ``tcp:PORT``, ``udp:PORT`` or ``unix:PATH``, in the network of the process ``pid``.
+    """
+    process = server.process if isinstance(server, Running) else server
+    kind, _, name = (f"tcp:{where}" if isinstance(where, int) else where).partition(":")
+    state = {"tcp": "0A", "udp": "07"}.get(kind)
+    pattern = re.compile(rf":{int(name):04X} [0-9A-F:]+ {state} " if state else rf" @?{name}$", re.MULTILINE)
+    tables = [Path(f"/proc/{pid}/net/{kind}{version}") for version in ("", "6")]
     deadline = time.monotonic() + PATIENCE
-    while f"0100007F:{port:04X} 00000000:0000 0A" not in Path("/proc/net/tcp").read_text(encoding="ascii"):
-        assert time.monotonic() < deadline, "nobody listens"
-        assert server is None or server.process.poll() is None, "the server has ended"
+    while not any(pattern.search(table.read_text(errors="replace")) for table in tables if table.exists()):
+        assert process is None or process.poll() is None, f"the server of {where} has ended"
+        assert time.monotonic() < deadline, f"nothing serves at {where}"
         os.sched_yield()
 
 

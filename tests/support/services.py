@@ -5,12 +5,10 @@ They are network namespaces joined by a veth pair, with their own /etc/hosts, /e
 
 import contextlib
 import os
-import re
 import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,8 +17,8 @@ from tests.support.binary import MYSQL_DENIED, mysql_error
 from tests.support.certificates import Pki
 from tests.support.forkserver import NETKIT
 from tests.support.namespaces import Network, network
-from tests.support.partners import NGINX, login, sshd
-from tests.support.processes import PATIENCE, Running, running, tool
+from tests.support.partners import NGINX, await_listener, login, sshd
+from tests.support.processes import Running, running, tool
 from tests.support.starttls import mysql_greeting
 
 _ROOT = Path(__file__).parents[2]
@@ -231,19 +229,8 @@ class Services:
         server = stack.enter_context(running(argv=argv, start_new_session=True, **pipes))
         stack.callback(_end, server)
         for each in where.split():
-            self._await(self._near if here else self._far, each, server)
+            await_listener(each, server, (self._near if here else self._far).pid)
         return server
-
-    def _await(self, network: Network, where: str, server: Running) -> None:
-        """Wait until the server has bound a port, or a unix socket."""
-        kind, _, name = where.partition(":")
-        state = {"tcp": "0A", "udp": "07"}.get(kind)
-        pattern = re.compile(rf":{int(name):04X} [0-9A-F:]+ {state} " if state else rf" @?{name}$", re.MULTILINE)
-        tables = [Path(f"/proc/{network.pid}/net/{kind}{version}") for version in ("", "6")]
-        deadline = time.monotonic() + PATIENCE
-        while not any(pattern.search(table.read_text(encoding="ascii")) for table in tables if table.exists()):
-            assert server.process.poll() is None and time.monotonic() < deadline, f"nothing serves at {where}"
-            os.sched_yield()
 
 
 def _end(server: Running) -> None:
