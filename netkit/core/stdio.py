@@ -235,15 +235,20 @@ async def iter_lines(what: str, most: int) -> AsyncIterator[str]:
 
     ``what`` is what the lines have, for messages. Raises Failure READ, also if one is longer than ``most`` bytes.
     """
+
+    def check(line: bytes) -> None:
+        if len(line) > most:
+            raise Failure(Exit.READ, f"read {what} from stdin", f"a line is longer than {most} bytes")
+
     stdin = FileStream(0, -1)
     rest = b""
     try:
         while data := await stdin.recv():
             *whole, rest = (rest + data).split(b"\n")
             for line in whole:
+                check(line)
                 yield line.decode("utf-8", "surrogateescape").strip()
-            if len(rest) > most:
-                raise Failure(Exit.READ, f"read {what} from stdin", f"a line is longer than {most} bytes")
+            check(rest)
         if rest:
             yield rest.decode("utf-8", "surrogateescape").strip()
     finally:

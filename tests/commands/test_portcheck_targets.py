@@ -131,10 +131,11 @@ def test_stdin_that_does_not_end() -> None:
         assert "--timeout" in check.finish().err
 
 
-def test_stdin_that_cannot_be_read(tmp_path: Path) -> None:
-    """A line of stdin that is too long is exit code 26."""
+@pytest.mark.parametrize("before", [b"", b"127.0.0.1:1\n" * 20_000])
+def test_stdin_that_cannot_be_read(before: bytes, tmp_path: Path) -> None:
+    """A line of stdin that is too long is exit code 26, also if it comes whole in one large read after others."""
     with open(tmp_path / "long", "wb+") as file:
-        file.write(b"x" * 100_000)
+        file.write(before + b"#" * 100_000 + b"\n")
         file.seek(0)
         done = netkit("portcheck", "-", stdin=file)
     assert (done.code, done.out) == (26, b"")
