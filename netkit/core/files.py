@@ -8,10 +8,9 @@ import stat
 from collections.abc import Iterable
 
 from netkit.core.errors import Exit, Failure, doing
-from netkit.core.kernel import notify_closing, readable
+from netkit.core.stdio import FileStream
 
 _LARGEST = 16 << 20  # bytes; the certificates of a system's authorities are less than 1 MiB
-_PIECE = 64 << 10
 
 _copies: dict[str, str] = {}
 
@@ -48,28 +47,17 @@ async def _copy(path: str) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return
-    try:
-        with doing(Exit.READ, f"read {path}"):
-            data = await _read(fd, path)
-            copy = os.memfd_create("netkit")
-            with open(copy, "wb", closefd=False) as file:
-                file.write(data)
-    finally:
-        notify_closing(fd)
-        os.close(fd)
-    _copies[path] = f"/proc/self/fd/{copy}"
-
-
-async def _read(fd: int, path: str) -> bytes:
-    """Read to the end. A FIFO is not at its end before the first writer has opened it."""
+    stream = FileStream(fd, -1, source_name=path)
     data = bytearray()
-    while True:
-        await readable(fd)
-        try:
-            piece = os.read(fd, _PIECE)
-        except BlockingIOError:
-            continue
-        if not piece:
-            return bytes(data)
-        data += piece
-        check_size(path, len(data))
+    try:
+        while piece := await stream.recv():  # a FIFO is not at its end before the first writer has opened it
+            data += piece
+            check_size(path, len(data))
+    finally:
+        stream.close()
+        os.close(fd)
+    with doing(Exit.READ, f"read {path}"):
+        copy = os.memfd_create("netkit")
+        with open(copy, "wb", closefd=False) as file:
+            file.write(data)
+    _copies[path] = f"/proc/self/fd/{copy}"
