@@ -104,7 +104,7 @@ class _Passage:
 
     async def flush(self, sink: Stream) -> None:
         """Send what the change still holds, once the source has failed."""
-        if self._change is not None and (rest := self._change(b"")):
+        if rest := self.changed(b""):
             await sink.send(rest)
 
     async def steps(self, source: Stream, sink: Stream) -> None:

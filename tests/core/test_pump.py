@@ -89,6 +89,13 @@ def held_back(data: bytes) -> bytes:
     return data.upper() if data else b"<held>"
 
 
+def done_at_the_end(data: bytes) -> bytes:
+    """A change like ``held_back``, which finds only in what it held that it is done."""
+    if not data:
+        raise Done(b"<held>")
+    return data.upper()
+
+
 def to_the_dot(data: bytes) -> bytes:
     """A change that is done at the first dot."""
     before, dot, _ = data.partition(b".")
@@ -190,12 +197,12 @@ async def test_a_change_that_is_done_ends_the_sink_after_its_last_byte(full: boo
         assert pumped.flow.offered == pumped.sink.counts.sent == 4
 
 
-@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize(("told", "change"), [(False, held_back), (True, held_back), (False, done_at_the_end)])
 @in_real_time
-async def test_a_reset_of_the_source_is_its_failure(told: bool) -> None:
+async def test_a_reset_of_the_source_is_its_failure(told: bool, change: Change) -> None:
     """The failure is RECV, even if ``raise_if_reset`` took the error before; the data held by the change is sent."""
     async with Pumped(tcp_sockets) as pumped, Group() as group:
-        task = group.start_soon(pumped.run(held_back))
+        task = group.start_soon(pumped.run(change))
         pumped.writer.send(b"a")
         assert await pumped.received(1) == b"A"
         reset(pumped.writer)
