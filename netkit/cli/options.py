@@ -243,11 +243,7 @@ class RecordOptions(Record):
     def around(self, handler: "Handler", verbosity: Verbosity) -> "Handler":
         """Wrap a handler to record the data of its connections. Raises Failure WRITE."""
         record = self.recording(verbosity)
-        if record is None:
-            return handler
-        from netkit.services.recorder import recorded
-
-        return recorded(handler, record)
+        return handler if record is None else lambda stream: handler(record(stream))
 
     def recording(self, verbosity: Verbosity) -> "Callable[[Connection], Connection] | None":
         """A function that wraps a connection to record it, or None. Raises Failure WRITE."""

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 from netkit.core.address import Endpoint
-from netkit.core.connection import Handler
 from netkit.core.layer import Wrapped
 from netkit.core.stream import Connection
 
@@ -54,12 +53,3 @@ class _Recorded(Wrapped):
 def recording(log: Log | None, dump: Dump | None) -> Callable[[Connection], Connection]:
     """A function that wraps a connection, so that its bytes are recorded in ``log`` and ``dump``."""
     return lambda stream: _Recorded(stream, log, dump)
-
-
-def recorded(handler: Handler, record: Callable[[Connection], Connection]) -> Handler:
-    """A handler that runs ``handler`` on the connection wrapped by ``record``."""
-
-    async def handle(stream: Connection) -> str | None:
-        return await handler(record(stream))
-
-    return handle
