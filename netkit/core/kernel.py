@@ -56,6 +56,7 @@ The kernel's guarantees, each with a test in tests/core/test_kernel.py:
 
 import _thread
 import errno
+import functools
 import heapq
 import os
 import select
@@ -77,7 +78,7 @@ Poll = Callable[[float | None], list[tuple[int, int]]]
 _READ, _WRITE = select.POLLIN, select.POLLOUT  # the same numbers as those of epoll
 _HUNG_UP = select.POLLHUP  # reported for every registered descriptor, as errors are
 _MAX_SHARED_THREADS = 128
-_IDLE = 0.1  # s after which a shared thread without work ends
+_IDLE = 0.1  # s after which a thread without work ends
 
 
 class Cancelled(BaseException):
@@ -672,14 +673,14 @@ async def sleep(seconds: float) -> None:
 
 @types.coroutine
 def to_thread(function: Callable[..., T], *args: Any) -> Generator[Any, T, T]:
-    """Run ``function(*args)`` in a new thread; return what it returns, raise what it raises.
+    """Run ``function(*args)`` in a thread; return what it returns, raise what it raises.
 
-    Raises OSError EAGAIN if no thread can be started. Cancelling ends the wait but not the thread, whose result is then
+    Raises OSError EAGAIN if no thread can be started. Cancelling ends the wait but not the call, whose result is then
     dropped.
     """
     kernel = _running()
     waiting: list[Task] = []
-    _start_thread(lambda: kernel.post(waiting, *_outcome(function, args)))
+    _Worker.do(function, args, functools.partial(kernel.post, waiting))
     return (yield waiting)
 
 
@@ -741,7 +742,11 @@ class _Worker:
     def _work(self) -> None:
         while True:
             function, args, done = self._jobs.pop()
-            value, error = _outcome(function, args)
+            value = error = None
+            try:
+                value = function(*args)
+            except BaseException as failure:  # raised again in the task that waits
+                error = failure
             self.idle.append(self)  # before ``done`` wakes a task that may need a thread
             done(value, error)
             del function, args, done, value, error
@@ -753,13 +758,6 @@ class _Worker:
                 self._wanted.acquire()
             else:
                 return
-
-
-def _outcome(function: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, BaseException | None]:
-    try:
-        return function(*args), None
-    except BaseException as error:  # raised again in the task that waits
-        return None, error
 
 
 def _start_thread(work: Callable[[], None]) -> None:
