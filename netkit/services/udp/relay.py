@@ -77,7 +77,7 @@ class Associations:
             self._full.report("take another client", OSError(None, f"there are {self._limit}"), self._observe)
             return None
         begun = self._standing[sock, peer] = _Association(sock, peer, self._turns.setdefault(sock, Lock()), self._room)
-        begun.task = self._group.start_soon(self._keep(begun))
+        begun.task = self._group.start_soon(self._keep(begun, sock.reached_by(peer)))
         return begun
 
     def _make_room(self) -> bool:
@@ -91,14 +91,15 @@ class Associations:
                 return True
         return False
 
-    async def _keep(self, association: "_Association") -> None:
+    async def _keep(self, association: "_Association", reached: Endpoint) -> None:
+        """Serve a peer that has sent to ``reached``. Its socket may be closed once the target is looked up."""
         ours, peer = association.ours, association.peer
         theirs: Datagram | None = None
         begun = now()
         try:
             theirs = await connect(self._target, self._how, addresses=await self._addresses.look_up())
             self._observe(Associated(peer.endpoint, str(self._target), theirs.local))
-            if self._guard.is_self(theirs.target, ours.reached_by(peer)):
+            if self._guard.is_self(theirs.target, reached):
                 self._observe(Paused(f"relay to {self._target}", SELF))
             else:
                 await association.serve(theirs, self._idle_timeout, self._observe)
