@@ -224,14 +224,17 @@ async def test_what_comes_while_nobody_is_there_waits_for_the_next() -> None:
             await settle()
 
 
+@pytest.mark.parametrize("turns", range(12))
 @on_kernel
-async def test_input_that_comes_as_the_only_client_is_let_go_is_for_the_next() -> None:
-    """A line that is typed at the moment when the last client ends goes to the next client."""
+async def test_input_that_comes_as_the_only_client_is_let_go_is_for_the_next(turns: int) -> None:
+    """A line that is typed while the last client ends goes to it or to the next, in any turn of the loop."""
     desk = Desk()
     async with served(broadcast(desk, Ending(grace=0.0))) as join:
         first = join("first")
         await settle()
         await first.stream.send_eof()
+        for _ in range(turns):
+            await sleep(0)
         desk.type(b"line")
         got = await first.read(4)
         second = join("second")
