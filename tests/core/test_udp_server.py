@@ -17,82 +17,70 @@ from netkit.core.sync import Event
 from netkit.core.udp import Burst, Datagram, cut
 from netkit.core.udp_server import Bound, parse_group, serve
 from tests.clock import PatientClock
-from tests.support.datagrams import BARE, HOSTS, Room, run
+from tests.support.datagrams import BARE, HOSTS, Room, in_room, run
 
 # -- addresses
 
 
 @pytest.mark.ipv6
-def test_a_bare_port_is_loopback_with_one_number() -> None:
+@in_room
+async def test_a_bare_port_is_loopback_with_one_number(room: Room) -> None:
     """A bare port binds both loopback addresses with one port number."""
-
-    async def script(room: Room) -> None:
-        bound = await room.bind(BARE)
-        assert [endpoint.host for endpoint in bound.endpoints] == list(HOSTS)
-        assert {endpoint.port for endpoint in bound.endpoints} == {bound.port} and bound.port
-        only = await room.bind(BARE, family=int(socket.AF_INET6))
-        assert [endpoint.host for endpoint in only.endpoints] == ["::1"]
-
-    run(script)
+    bound = await room.bind(BARE)
+    assert [endpoint.host for endpoint in bound.endpoints] == list(HOSTS)
+    assert {endpoint.port for endpoint in bound.endpoints} == {bound.port} and bound.port
+    only = await room.bind(BARE, family=int(socket.AF_INET6))
+    assert [endpoint.host for endpoint in only.endpoints] == ["::1"]
 
 
-def test_a_port_is_never_shared_unawares() -> None:
+@in_room
+async def test_a_port_is_never_shared_unawares(room: Room) -> None:
     """A second server on a port fails with BIND, although the system would let two datagram sockets share it."""
-
-    async def script(room: Room) -> None:
-        first = await room.bind()
-        with pytest.raises(Failure, match="address already in use") as caught:
-            await room.bind(first.endpoints[0])
-        assert caught.value.exit is Exit.BIND
-
-    run(script)
+    first = await room.bind()
+    with pytest.raises(Failure, match="address already in use") as caught:
+        await room.bind(first.endpoints[0])
+    assert caught.value.exit is Exit.BIND
 
 
 @pytest.mark.ipv6
 @pytest.mark.parametrize(("asked", "number"), [("127.0.0.1", 0), ("127.0.0.5", 0), ("::1", 1)])
-def test_an_answer_leaves_from_the_address_that_was_asked(asked: str, number: int) -> None:
+@in_room
+async def test_an_answer_leaves_from_the_address_that_was_asked(room: Room, asked: str, number: int) -> None:
     """A server on all interfaces answers from the address that was asked, so that a connected client receives it."""
-
-    async def script(room: Room) -> None:
-        bound = await room.bind(Endpoint("", 0))
-        server = bound.sockets[number]
-        client = await room.connect(Endpoint(asked, bound.port))
-        await client.send(b"who?")
-        data, peer = await server.receive()
-        assert peer.local == socket.inet_pton(socket.AF_INET6 if ":" in asked else socket.AF_INET, asked)
-        assert peer.endpoint == client.local and str(peer) == str(client.local)
-        assert server.reached_by(peer) == client.target == Endpoint(asked, bound.port)
-        await server.send(data, peer)
-        assert (await client.receive())[0] == b"who?"
-
-    run(script)
+    bound = await room.bind(Endpoint("", 0))
+    server = bound.sockets[number]
+    client = await room.connect(Endpoint(asked, bound.port))
+    await client.send(b"who?")
+    data, peer = await server.receive()
+    assert peer.local == socket.inet_pton(socket.AF_INET6 if ":" in asked else socket.AF_INET, asked)
+    assert peer.endpoint == client.local and str(peer) == str(client.local)
+    assert server.reached_by(peer) == client.target == Endpoint(asked, bound.port)
+    await server.send(data, peer)
+    assert (await client.receive())[0] == b"who?"
 
 
 @pytest.mark.ipv6
 @pytest.mark.parametrize(("host", "zone"), [(None, ""), ("", "%lo")])
-def test_a_group_is_heard_by_all_who_joined_it(host: str | None, zone: str) -> None:
+@in_room
+async def test_a_group_is_heard_by_all_who_joined_it(room: Room, host: str | None, zone: str) -> None:
     """Two servers can share a group's port; both get what is sent to it once, and answer from a unicast address."""
-
-    async def script(room: Room) -> None:
-        group = "239.251.7.1"
-        first = await room.bind(Endpoint(host, 0), groups=[group + zone])
-        second = await room.bind(Endpoint(host, first.port), groups=[group + zone])
-        assert first.endpoints[-1] == Endpoint(group, first.port)
-        source = Dialling(source=("127.0.0.1", 0))
-        client = await room.connect(Endpoint(group, first.port), source)
-        stranger = await room.connect(Endpoint("239.251.7.2", first.port), source)
-        await stranger.send(b"for others")
-        await client.send(b"for all")
-        for bound in (first, second):
-            data, peer = await bound.sockets[-1].receive()
-            assert data == b"for all"
-            await bound.sockets[-1].send(b"heard", peer)
-            assert [sock.take() for sock in bound.sockets] == [[]] * 3
-        for _ in range(2):
-            data, peer = await client.receive()
-            assert data == b"heard" and peer.endpoint.host == "127.0.0.1"
-
-    run(script)
+    group = "239.251.7.1"
+    first = await room.bind(Endpoint(host, 0), groups=[group + zone])
+    second = await room.bind(Endpoint(host, first.port), groups=[group + zone])
+    assert first.endpoints[-1] == Endpoint(group, first.port)
+    source = Dialling(source=("127.0.0.1", 0))
+    client = await room.connect(Endpoint(group, first.port), source)
+    stranger = await room.connect(Endpoint("239.251.7.2", first.port), source)
+    await stranger.send(b"for others")
+    await client.send(b"for all")
+    for bound in (first, second):
+        data, peer = await bound.sockets[-1].receive()
+        assert data == b"for all"
+        await bound.sockets[-1].send(b"heard", peer)
+        assert [sock.take() for sock in bound.sockets] == [[]] * 3
+    for _ in range(2):
+        data, peer = await client.receive()
+        assert data == b"heard" and peer.endpoint.host == "127.0.0.1"
 
 
 @pytest.mark.parametrize("text", ["239.1.2.3", "224.0.0.1", "ff02::1%lo", "ff15::1", "239.1.2.3%lo"])
@@ -111,15 +99,12 @@ def test_groups_that_are_none(text: str) -> None:
     assert repr(text) in str(caught.value)
 
 
-def test_a_group_on_an_interface_that_is_none_is_45() -> None:
+@in_room
+async def test_a_group_on_an_interface_that_is_none_is_45(room: Room) -> None:
     """A missing interface fails with BIND and the reason."""
-
-    async def script(room: Room) -> None:
-        with pytest.raises(Failure, match="no interface with this name") as caught:
-            await room.bind(BARE, groups=["239.1.2.3%nosuch0"])
-        assert caught.value.exit is Exit.BIND
-
-    run(script)
+    with pytest.raises(Failure, match="no interface with this name") as caught:
+        await room.bind(BARE, groups=["239.1.2.3%nosuch0"])
+    assert caught.value.exit is Exit.BIND
 
 
 # -- serving

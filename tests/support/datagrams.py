@@ -3,7 +3,11 @@
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
+from functools import wraps
+from inspect import signature
 from typing import Any
+
+import pytest
 
 from netkit.core import kernel, udp
 from netkit.core import udp_server as binding
@@ -51,3 +55,16 @@ def run(script: Callable[[Room], Awaitable[Any]], clock: kernel.Clock | None = N
             return await script(Room(stack))
 
     return kernel.run(main(), clock=clock)
+
+
+def in_room(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Make an ordinary test of one that is a script with more parameters, and run it on the kernel."""
+
+    @wraps(test)
+    def run_test(**parameters: Any) -> None:
+        run(lambda room: test(room, **parameters))
+
+    whole = signature(test)
+    _, *others = whole.parameters.values()
+    run_test.__signature__ = whole.replace(parameters=others)  # type: ignore[attr-defined]
+    return pytest.mark.loopback(run_test)
