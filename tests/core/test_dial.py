@@ -218,11 +218,18 @@ def dial_here(port: int, how: Dialling = Dialling(), host: str = HERE, observe: 
     return run(main(), PatientClock())
 
 
-def failure_of(port: int, how: Dialling = Dialling(), host: str = HERE) -> Failure:
+def failure_of(port: int, how: Dialling = Dialling(), host: str = HERE, observe: Any = print) -> Failure:
     """Return the failure of dialling."""
     with pytest.raises(Failure) as caught:
-        dial_here(port, how, host)
+        dial_here(port, how, host, observe)
     return caught.value
+
+
+def tried(host: str, how: Dialling = Dialling()) -> list[str]:
+    """Return the addresses that are dialled, one after another, at a port where nobody listens."""
+    events: list[Any] = []
+    assert failure_of(free_port(), how, host, events.append).exit is Exit.CONNECT
+    return [event.address for event in events if isinstance(event, Trying)]
 
 
 def test_a_connection_is_made_and_told() -> None:
@@ -259,26 +266,13 @@ def test_addresses_that_fail_for_different_reasons_are_told_apart(monkeypatch: p
 
 def test_the_families_of_a_name_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second address that is dialled is one of the other family."""
-    tried: list[str] = []
-
-    def observe(event: Any) -> None:
-        if isinstance(event, Trying):
-            tried.append(event.address)
-
     resolving(monkeypatch, "127.0.0.2", "127.0.0.3", "::1")
-    with pytest.raises(Failure):
-        dial_here(free_port(), host="name", observe=observe)
-    assert tried == ["127.0.0.2", "::1", "127.0.0.3"]
+    assert tried("name") == ["127.0.0.2", "::1", "127.0.0.3"]
 
 
 def test_only_what_is_chosen_is_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
     """``choose`` gets the addresses of the only look-up, and its failure is that of dialling."""
-    tried: list[str] = []
     asked: list[list[str]] = []
-
-    def observe(event: Any) -> None:
-        if isinstance(event, Trying):
-            tried.append(event.address)
 
     def choose(found: list[Address]) -> list[Address]:
         asked.append([address.host for address in found])
@@ -288,9 +282,8 @@ def test_only_what_is_chosen_is_dialled(monkeypatch: pytest.MonkeyPatch) -> None
         raise Failure(Exit.CONNECT, "connect to name", "it is not allowed")
 
     resolving(monkeypatch, "127.0.0.2", "::1", "127.0.0.3")
-    with pytest.raises(Failure):
-        dial_here(free_port(), Dialling(choose=choose), "name", observe)
-    assert (asked, tried) == ([["127.0.0.2", "::1", "127.0.0.3"]], ["127.0.0.3"])
+    assert tried("name", Dialling(choose=choose)) == ["127.0.0.3"]
+    assert asked == [["127.0.0.2", "::1", "127.0.0.3"]]
     assert failure_of(free_port(), Dialling(choose=refuse), "name").reason == "it is not allowed"
 
 
@@ -317,15 +310,11 @@ def test_a_deaf_first_address_costs_a_quarter_of_a_second(monkeypatch: pytest.Mo
 def test_an_address_that_never_answers_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """The connect timeout covers all attempts, and the message names it and the addresses."""
     clock = PatientClock()
-
-    async def main() -> None:
-        await dial(Endpoint("name", port), Dialling(timeout=2.0))
-
     with deaf("127.0.0.2") as silent:
         port = silent.getsockname()[1]
         resolving(monkeypatch, "127.0.0.2")
         with pytest.raises(Failure) as caught:
-            run(main(), clock)
+            run(dial(Endpoint("name", port), Dialling(timeout=2.0)), clock)
     assert clock.time == pytest.approx(2.0)
     assert caught.value.exit is Exit.TIMEOUT
     assert str(caught.value) == f"cannot connect to name:{port}: no answer within 2 s (127.0.0.2)"
@@ -489,12 +478,8 @@ def test_the_whole_patience_is_used_before_giving_up() -> None:
     """Dialling is repeated until the time is over, and the message has the last reason."""
     port = free_port()
     clock = PatientClock()
-
-    async def main() -> None:
-        await dial_until(Endpoint(HERE, port), 2.0)
-
     with pytest.raises(Failure) as caught:
-        run(main(), clock)
+        run(dial_until(Endpoint(HERE, port), 2.0), clock)
     assert caught.value.exit is Exit.TIMEOUT
     assert str(caught.value).startswith(f"cannot connect to {HERE}:{port}: still connection refused after 2 s")
     assert clock.time == pytest.approx(2.0, abs=0.05)
@@ -503,12 +488,8 @@ def test_the_whole_patience_is_used_before_giving_up() -> None:
 def test_a_patience_of_nothing_dials_once() -> None:
     """With a time of 0 there is a single attempt, and its failure is TIMEOUT."""
     events: list[Any] = []
-
-    async def main() -> None:
-        await dial_until(Endpoint(HERE, free_port()), 0.0, observe=events.append)
-
     with pytest.raises(Failure) as caught:
-        run(main(), PatientClock())
+        run(dial_until(Endpoint(HERE, free_port()), 0.0, observe=events.append), PatientClock())
     assert caught.value.exit is Exit.TIMEOUT
     assert [type(event) for event in events] == [Trying, Missed]
 
@@ -516,12 +497,8 @@ def test_a_patience_of_nothing_dials_once() -> None:
 def test_what_waiting_cannot_mend_is_not_waited_for() -> None:
     """A failure that waiting cannot change, such as a source that is not ours, is raised at once."""
     clock = PatientClock()
-
-    async def main() -> None:
-        await dial_until(Endpoint(HERE, free_port()), 60.0, Dialling(source=(DEAD, 0)))
-
     with pytest.raises(Failure) as caught:
-        run(main(), clock)
+        run(dial_until(Endpoint(HERE, free_port()), 60.0, Dialling(source=(DEAD, 0))), clock)
     assert caught.value.exit is Exit.BIND
     assert clock.time == 0
 
@@ -534,7 +511,7 @@ def dial_unix(path: str, timeout: float = 10.0, clock: JumpClock | None = None) 
 
     async def main() -> None:
         stream = await dial(Endpoint(path=path), Dialling(timeout=timeout))
-        assert stream.name == f"unix:{path}"
+        assert stream.name == str(Endpoint(path=path))
         stream.close()
 
     run(main(), clock)
@@ -546,11 +523,7 @@ def test_a_unix_socket_is_dialled(tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(path)
             server.listen()
-
-            async def main(path: str = path) -> None:
-                (await dial(Endpoint(path=path))).close()
-
-            run(main())
+            dial_unix(path)
 
 
 @pytest.mark.parametrize(
