@@ -36,10 +36,6 @@ _MAX_ANSWERS = 64 * 1024  # bytes of answers; beyond that ``recv`` waits for the
 _TYPE = re.compile(rb"[!-~]{1,40}")  # RFC 1091
 
 
-class Malformed(ValueError):
-    """The bytes are not telnet. The text is the reason."""
-
-
 class Terminal(NamedTuple):
     """The type of a terminal, and a function that returns its current columns and lines, None if it is gone."""
 
@@ -81,10 +77,10 @@ class Telnet:
         self._rest = data[at:]
         return b"".join(found)
 
-    def check(self) -> None:
-        """Raise Malformed if a subnegotiation is too long."""
-        if len(self._rest) > _MAX_PARAMETERS:
-            raise Malformed(f"a telnet subnegotiation has not ended after {_MAX_PARAMETERS} bytes")
+    @property
+    def is_endless(self) -> bool:
+        """Whether a subnegotiation has not ended after ``_MAX_PARAMETERS`` bytes."""
+        return len(self._rest) > _MAX_PARAMETERS
 
     def send(self, data: bytes) -> bytes:
         """Encode data: IAC is doubled, and a CR without LF is followed by NUL. b"" completes a CR at the end."""
@@ -181,10 +177,9 @@ class TelnetStream(Changed):
 
     async def recv(self) -> bytes:
         while True:
-            try:
-                self._telnet.check()
-            except Malformed as error:
-                raise Failure(Exit.PROTOCOL, f"receive from {self.name}", str(error)) from error
+            if self._telnet.is_endless:
+                reason = f"a telnet subnegotiation has not ended after {_MAX_PARAMETERS} bytes"
+                raise Failure(Exit.PROTOCOL, f"receive from {self.name}", reason)
             came = await self._stream.recv()
             data = self._telnet.receive(came)
             # A ``send`` that is blocked now will send the answers, too. To wait for it here would be a deadlock with a

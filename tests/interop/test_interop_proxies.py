@@ -6,7 +6,7 @@ import random
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -143,46 +143,37 @@ EVERY = [
 ]
 
 
-@pytest.mark.parametrize(("scheme", "name"), EVERY)
-def test_data_goes_both_ways(scheme: str, name: str, proxies: Proxies) -> None:
-    """300,000 bytes pass each way intact, although some proxies would drop the answer after a half-close."""
-    with peer(answer) as target:
-        done = netkit("connect", target.address, "--proxy", proxies.url(scheme, name), input=DATA)
+def check_both_ways(*words: str, behave: Callable[[socket.socket], bytes] = answer, host: str = "127.0.0.1") -> None:
+    """Assert that 300,000 bytes pass each way intact through proxies."""
+    with peer(behave, host) as target:
+        done = netkit("connect", target.address, *words, input=DATA)
         check_same(target.result(), DATA)
         check_same(done.out, OTHER)
         assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.parametrize(("scheme", "name"), EVERY)
+def test_data_goes_both_ways(scheme: str, name: str, proxies: Proxies) -> None:
+    """Data passes intact, although some proxies would drop the answer after a half-close."""
+    check_both_ways("--proxy", proxies.url(scheme, name))
 
 
 @pytest.mark.parametrize("name", ["dante", "ssh"])
 def test_an_end_that_is_passed_on(name: str, proxies: Proxies) -> None:
     """Dante and ssh pass a half-close on, and an answer after it arrives intact."""
-
-    with peer(answering) as target:
-        words = ("--proxy", proxies.url("socks5h", name), "--shutdown-after", "0")
-        done = netkit("connect", target.address, *words, input=DATA)
-        check_same(target.result(), DATA)
-        check_same(done.out, OTHER)
-        assert (done.code, done.err) == (0, "")
+    check_both_ways("--proxy", proxies.url("socks5h", name), "--shutdown-after", "0", behave=answering)
 
 
 @pytest.mark.ipv6
 def test_an_ipv6_target(proxies: Proxies) -> None:
     """A proxy can connect to an IPv6 address."""
-    with peer(answer, "::1") as target:
-        done = netkit("connect", target.address, "--proxy", proxies.url("socks5h", "microsocks"), input=DATA)
-        check_same(done.out, OTHER)
-        assert done.code == 0, done
+    check_both_ways("--proxy", proxies.url("socks5h", "microsocks"), host="::1")
 
 
 def test_a_chain_of_three(proxies: Proxies) -> None:
     """Data passes both ways through a chain of squid, Dante and microsocks."""
     chain = (("http", "squid"), ("socks5h", "dante"), ("socks5", "microsocks"))
-    words = [word for each in chain for word in ("--proxy", proxies.url(*each))]
-    with peer(answer) as target:
-        done = netkit("connect", target.address, *words, input=DATA)
-        check_same(target.result(), DATA)
-        check_same(done.out, OTHER)
-        assert (done.code, done.err) == (0, "")
+    check_both_ways(*(word for each in chain for word in ("--proxy", proxies.url(*each))))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from tests.support.data import DATA, OTHER, check_same
 from tests.support.partners import run, ssh, sshd
 from tests.support.peers import connect, converse
 from tests.support.processes import HERE, tool
+from tests.support.proxies import head
 from tests.support.relays import answering
 
 SCHEMES = ("socks4", "socks4a", "socks5", "socks5h", "http")
@@ -23,11 +24,9 @@ PAGE = b"HTTP/1.0 200 OK\r\n\r\n" + DATA
 
 def page(sock: socket.socket) -> bytes:
     """Answer an HTTP request with DATA, and return the request."""
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        head += sock.recv(4096)
+    asked = head(sock)
     sock.sendall(PAGE)
-    return head
+    return asked
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterator
 
 from tests.support.peers import connect, receive
+from tests.support.proxies import head
 
 PROTOCOLS = ("socks4", "socks4a", "socks5", "socks5 name", "http")
 
@@ -55,19 +55,12 @@ def request(protocol: str, port: int, host: str = "127.0.0.1") -> bytes:
 def reply(protocol: str, sock: socket.socket) -> bytes:
     """Receive a proxy's whole answer to a request, up to the first byte of the stream."""
     if protocol == "http":
-        return b"".join(_head(sock))
+        return head(sock)
     if protocol.startswith("socks4"):
         return receive(sock, 8)
-    head = receive(sock, 6)
-    size = {1: 4, 4: 16}[head[5]] if len(head) == 6 else 0
-    return head + receive(sock, size + 2)
-
-
-def _head(sock: socket.socket) -> Iterator[bytes]:
-    data = b""
-    while not data.endswith(b"\r\n\r\n") and (byte := sock.recv(1)):
-        data += byte
-        yield byte
+    begin = receive(sock, 6)
+    size = {1: 4, 4: 16}[begin[5]] if len(begin) == 6 else 0
+    return begin + receive(sock, size + 2)
 
 
 def granted(protocol: str, answer: bytes) -> bool:
