@@ -8,7 +8,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, cast
 
 import click
@@ -24,8 +24,10 @@ from netkit.output.events import TABLE, fields, sentence
 from netkit.output.jsonl import record
 from netkit.output.records import plain, spelled
 from netkit.protocols import dns as our_dns
-from netkit.protocols import url
+from netkit.protocols import proxy_header, proxy_server, url
 from netkit.protocols.probes.table import PROBES
+from netkit.protocols.starttls.dialogue import INJECTED, Upgrade
+from netkit.protocols.starttls.layer import DIALOGUES
 from netkit.services import address as explained
 from netkit.services import resolve, text, transforms
 from netkit.services.fetch.download import _validator, range_of
@@ -34,7 +36,9 @@ from netkit.services.pack import formats, framing
 from netkit.services.portcheck.targets import take_targets
 from netkit.services.udp import framing as datagrams
 from tests.support.answers import ODD, take, undo
-from tests.support.probes import READY, READY_DATAGRAMS, outcome
+from tests.support.probes import NAMES, READY, READY_DATAGRAMS, outcome, outcome_of
+from tests.support.proxy_clients import PROTOCOLS, password, request, socks5
+from tests.support.starttls import dialogue
 
 _MAX_SIZE = 1 << 16  # bytes of a record
 _MAX_PORTS = 65535
@@ -380,6 +384,47 @@ def probes(data: bytes) -> None:
     if PROBES[name].protocol == "tcp":
         assert outcome(name, pieces(rest)).kind == whole.kind
     assert printable(whole.words).isprintable()
+
+
+@target(*(bytes([place]) + b"".join(said for said, _ in dialogue(name)) for place, name in enumerate(DIALOGUES)))
+def starttls_answers(data: bytes) -> None:
+    """What a STARTTLS dialogue sends, and whether TLS begins, does not depend on how the answers are split."""
+    steps = list(DIALOGUES.values())[sum(data[:1]) % len(DIALOGUES)]
+    cuts = ([b"", data[1:]], [b"", *pieces(data[1:1000]), data[1000:]])  # fewer, as tags of XMPP are parsed for each
+    whole, part = (outcome_of(Upgrade(steps(NAMES)), cut) for cut in cuts)
+    assert whole.kind == part.kind
+    assert whole.said == part.said or whole.words == INJECTED  # which may end a dialogue before the last that is sent
+    assert printable(str(whole.words)).isprintable()
+
+
+@target(
+    *(request(protocol, 80) for protocol in PROTOCOLS),
+    b"\5\1\2" + password(b"me", b"x") + socks5(80),
+    b"CONNECT h:80 HTTP/1.1\r\nHost: h\r\nProxy-Authorization: Basic bWU6eA==\r\n\r\n",
+)
+def proxy_requests(data: bytes) -> None:
+    """A request of a proxy's client, or the reply that refuses it, does not depend on how it is split."""
+    for admits in (None, lambda _, secret: secret == b"x"):
+        whole, part = (outcome_of(proxy_server.Handshake(admits), cut) for cut in ([data], pieces(data)))
+        assert whole == part
+        assert whole.kind != "ready" or (whole.words.target.host and whole.words.target.port)
+        assert len(whole.said) < 2 * proxy_server.MAX_HEAD
+
+
+@target(
+    *(proxy_header.header(v, address.Endpoint("::1", 7), address.Endpoint("::2", 80)) for v in ("v1", "v2")),
+    b"PROXY UNKNOWN\r\n",
+    b"PROXY TCP4 192.0.2.1 192.0.2.2 7 80\r\nhello",
+    proxy_header.header("v2", address.Endpoint(path="/a"), address.Endpoint(path="\0b")),
+    bytes.fromhex("0d0a0d0a000d0a515549540a 2111 0011 c0000201 c6336407 dc04 01bb 01 0002 6832"),
+)
+def proxy_headers(data: bytes) -> None:
+    """A PROXY header is complete with its last byte, whatever follows, or is malformed."""
+    with suppress(proxy_header.Malformed):
+        told = proxy_header.parse(data)
+        if told is not None:
+            assert proxy_header.parse(data[: told.size]) == told
+            assert not any(proxy_header.parse(data[:size]) for size in range(max(told.size - 300, 0), told.size))
 
 
 # -- text from others

@@ -3,8 +3,6 @@
 import base64
 import errno
 import os
-import random
-from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -15,6 +13,7 @@ from netkit.core.errors import Exit, Failure
 from netkit.core.targets import NotAllowed
 from netkit.protocols.dialogue import Refused
 from netkit.protocols.proxy_server import MAX_HEAD, Handshake, Request, cause_of
+from tests.support.probes import bytes_of, outcome_of
 from tests.support.proxy_clients import http, password, socks4, socks4a, socks5
 
 DB = Endpoint("db", 5432)
@@ -30,21 +29,9 @@ def admits(user: bytes, secret: bytes) -> bool:
     return (user, secret) == (USER, SECRET)
 
 
-def shaken(pieces: Sequence[bytes], *, secured: bool = False) -> tuple[bytes, Request | str, bytes]:
-    """Feed pieces; return the replies, the request or why there is none, and the data after the request."""
-    handshake = Handshake(admits if secured else None)
-    answered = b""
-    try:
-        for piece in pieces:
-            answered += handshake.receive(piece)
-    except Refused as refused:
-        return answered + refused.reply, str(refused), b""
-    return answered, handshake.result if handshake.done else "more has to come", handshake.unread
-
-
 def asked(name: str) -> Request:
     """A request of the table."""
-    _, request, _ = shaken([REQUESTS[name][0]])
+    request = outcome_of(Handshake(), [REQUESTS[name][0]]).words
     assert isinstance(request, Request)
     return request
 
@@ -79,11 +66,12 @@ ALL += [pytest.param(*row, True, id=f"{name} with a password") for name, row in 
 def test_what_is_asked_for(sent: bytes, answer: bytes, scheme: str, target: Endpoint, secured: bool) -> None:
     """The request is complete with its last byte, and data after it belongs to the stream."""
     behind = os.urandom(10_000)
-    for pieces in ([sent + behind], [sent, behind], [sent[at : at + 1] for at in range(len(sent))] + [behind]):
-        answered, request, rest = shaken(pieces, secured=secured)
-        assert isinstance(request, Request), request
-        assert (answered, request.scheme, request.target, rest) == (answer, scheme, target, behind)
-    assert shaken([sent[:-1]], secured=secured)[1] == "more has to come"
+    for pieces in ([sent + behind], [sent, behind], [*bytes_of(sent), behind]):
+        handshake = Handshake(admits if secured else None)
+        kind, request, answered = outcome_of(handshake, pieces)
+        assert kind == "ready", request
+        assert (answered, request.scheme, request.target, handshake.unread) == (answer, scheme, target, behind)
+    assert outcome_of(Handshake(admits if secured else None), [sent[:-1]]).kind == "waits"
 
 
 SOCKS4_REFUSED = b"\0\x5b" + bytes(6)
@@ -160,9 +148,9 @@ NONE += [pytest.param(*row, True, id=f"{name} for a password") for name, row in 
 @pytest.mark.parametrize(("sent", "reply", "reason", "secured"), NONE)
 def test_what_is_refused(sent: bytes, reply: bytes, reason: str, secured: bool) -> None:
     """A refusal is a reply of the client's protocol, however the request is split, and shows no password."""
-    for pieces in ([sent], [sent + b"more"], [sent[at : at + 1] for at in range(len(sent))]):
-        answered, why, _ = shaken(pieces, secured=secured)
-        assert isinstance(why, str) and reason in why
+    for pieces in ([sent], [sent + b"more"], bytes_of(sent)):
+        kind, why, answered = outcome_of(Handshake(admits if secured else None), pieces)
+        assert kind == "Refused" and reason in why
         assert answered.startswith(reply) if reply.startswith(b"HTTP") else answered == reply
         assert "secret" not in why
         if reply.startswith(b"HTTP"):
@@ -172,7 +160,7 @@ def test_what_is_refused(sent: bytes, reply: bytes, reason: str, secured: bool) 
 
 def test_head_gets_no_body() -> None:
     """The reply to HEAD has no body."""
-    answered, _, _ = shaken([b"HEAD http://db/ HTTP/1.0\r\n\r\n"])
+    answered = outcome_of(Handshake(), [b"HEAD http://db/ HTTP/1.0\r\n\r\n"]).said
     assert answered.startswith(b"HTTP/1.1 405 ") and answered.endswith(b"\r\n\r\n")
 
 
@@ -224,39 +212,6 @@ def test_why_a_target_is_not_reached(failure: Failure, code: int, status: int) -
 def test_a_target_that_is_reached(name: str, bound: Endpoint, reply: bytes) -> None:
     """The reply has our address of the connection where the protocol has a place for it."""
     assert asked(name).granted(bound) == reply
-
-
-SENT = [*((row[0], False) for row in REQUESTS.values()), *((row[0], True) for row in SECURED.values())]
-
-
-@given(st.sampled_from(SENT), st.binary(max_size=64), st.integers(), st.booleans())
-def test_however_it_is_cut(case: tuple[bytes, bool], behind: bytes, seed: int, whole: bool) -> None:
-    """A request is the same however it is split, with or without data after it."""
-    sent, secured = case
-    data = sent + (behind if whole else b"")
-    chance = random.Random(seed)
-    cuts = sorted(chance.randrange(len(data) + 1) for _ in range(chance.randrange(8)))
-    pieces = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True) if a < b]
-    assert told(shaken(pieces, secured=secured)) == told(shaken([data], secured=secured))
-
-
-def told(outcome: tuple[bytes, Request | str, bytes]) -> tuple[object, ...]:
-    """Return the parts of an outcome that are compared."""
-    answered, request, rest = outcome
-    return answered, request[:2] if isinstance(request, Request) else request, rest
-
-
-BEGINNINGS = st.sampled_from(
-    [b"", b"\4\1", b"\5\1\0", b"\5\1\0\5\1\0", b"\5\1\2\1", b"CONNECT ", b"CONNECT a:1 HTTP/1.1\r\n"]
-)
-
-
-@given(BEGINNINGS, st.lists(st.binary(min_size=1, max_size=300), max_size=8), st.booleans())
-def test_whatever_comes(beginning: bytes, pieces: list[bytes], secured: bool) -> None:
-    """Any bytes give a request, a refusal, or a wait for more."""
-    answered, request, _ = shaken([beginning, *pieces], secured=secured)
-    assert isinstance(request, str) or (request.target.host and request.target.port)
-    assert len(answered) < 1000
 
 
 @given(st.binary(min_size=1, max_size=40), st.binary(min_size=1, max_size=40))

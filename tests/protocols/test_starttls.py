@@ -6,8 +6,6 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from netkit.cli.layers import STARTTLS
 from netkit.core import kernel, tls
@@ -27,6 +25,7 @@ from tests.contract import Check, check_stream, read_all, read_exactly
 from tests.support.binary import postgres_failure
 from tests.support.certificates import Pki
 from tests.support.peers import tcp_sockets
+from tests.support.probes import Outcome, outcome_of
 from tests.support.starttls import (
     CLIENT,
     DOMAIN,
@@ -55,14 +54,9 @@ def upgrade(protocol: str) -> Upgrade:
     return Upgrade(DIALOGUES[protocol](Names(DOMAIN, CLIENT)))
 
 
-def outcome(protocol: str, pieces: Iterable[bytes]) -> tuple[bytes, bool] | str:
-    """Return all that we send to a server that says this and whether TLS begins then, or why it does not."""
-    each = upgrade(protocol)
-    try:
-        said = b"".join(each.receive(piece) for piece in (b"", *pieces))
-    except Refused as error:
-        return str(error)
-    return said, each.done
+def outcome(protocol: str, pieces: Iterable[bytes]) -> Outcome:
+    """The outcome of a dialogue with a server that says this."""
+    return outcome_of(upgrade(protocol), [b"", *pieces])
 
 
 def test_the_option_knows_them_all() -> None:
@@ -105,8 +99,8 @@ def test_turns_are_taken(protocol: str) -> None:
 )
 def test_other_words_for_yes(protocol: str, answers: list[bytes]) -> None:
     """Answers that the standards allow, and other servers give, are accepted as well."""
-    said = outcome(protocol, answers)
-    assert isinstance(said, tuple) and said[1], said
+    found = outcome(protocol, answers)
+    assert found.kind == "ready", found
 
 
 @pytest.mark.parametrize(
@@ -179,13 +173,13 @@ def test_other_words_for_yes(protocol: str, answers: list[bytes]) -> None:
 )
 def test_words_for_no(protocol: str, answers: bytes, reason: str) -> None:
     """The reason for a refusal has the words of the server."""
-    assert outcome(protocol, [answers]) == reason
+    assert outcome(protocol, [answers]).words == reason
 
 
 @PROTOCOLS
 def test_another_protocol(protocol: str) -> None:
     """The answer of a server of another protocol is malformed, and shown."""
-    assert outcome(protocol, [b"HTTP/1.1 400 Bad\r\n\r\n"]) == "its answer is malformed: HTTP/1.1 400 Bad"
+    assert outcome(protocol, [b"HTTP/1.1 400 Bad\r\n\r\n"]).words == "its answer is malformed: HTTP/1.1 400 Bad"
 
 
 @PROTOCOLS
@@ -193,7 +187,7 @@ def test_nothing_may_follow_the_go_ahead(protocol: str) -> None:
     """Data after the go-ahead in the same read is not protected by TLS, and is refused."""
     for more in (b"\n", b"250 injected\r\n", bytes(LIMIT)):
         *before, (last, _) = dialogue(protocol)
-        assert outcome(protocol, [*(theirs for theirs, _ in before), last + more]) == INJECTED
+        assert outcome(protocol, [*(theirs for theirs, _ in before), last + more]).words == INJECTED
 
 
 @PROTOCOLS
@@ -212,38 +206,8 @@ def test_an_answer_without_an_end_is_bounded(protocol: str) -> None:
 
 def test_a_long_answer_is_cut() -> None:
     """A long answer is truncated in the message."""
-    reason = outcome("smtp", [b"554 " + b"no " * 1000 + b"\r\n"])
-    assert isinstance(reason, str) and len(reason) < 240 and reason.endswith("...")
-
-
-# -- chunks
-
-
-@st.composite
-def _servers(draw: st.DrawFn) -> tuple[str, bytes]:
-    """Draw a protocol and all that its server says: correct, truncated, extended or garbled."""
-    protocol = draw(st.sampled_from(STARTTLS))
-    whole = b"".join(theirs for theirs, _ in dialogue(protocol))
-    end = draw(st.integers(0, len(whole)))
-    noise = draw(st.sampled_from([b"", b"\r\n", b"250 x\r\n", b"-ERR x\r\n", b"<a/>", b"\xff\0\n", b"* BYE x\r\n"]))
-    rest = draw(st.sampled_from([b"", whole[end:]]))
-    return protocol, draw(st.sampled_from([whole, whole[:end] + noise + rest, whole + noise]))
-
-
-@given(server=_servers(), data=st.data())
-def test_it_matters_not_in_which_pieces_words_come(server: tuple[str, bytes], data: st.DataObject) -> None:
-    """The result is the same however the answers are split, into single bytes or not at all."""
-    protocol, said = server
-    cuts = sorted(data.draw(st.sets(st.integers(0, len(said)), max_size=8)))
-    pieces = [said[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(said)], strict=True)]
-    by_bytes = [said[place : place + 1] for place in range(len(said))]
-    assert verdict(protocol, pieces) == verdict(protocol, [said]) == verdict(protocol, by_bytes)
-
-
-def verdict(protocol: str, pieces: Iterable[bytes]) -> tuple[bytes, bool] | str:
-    """The outcome, without the quote in that of a malformed answer, which depends on how it was split."""
-    came_to = outcome(protocol, pieces)
-    return came_to.partition("malformed")[1] or came_to if isinstance(came_to, str) else came_to
+    reason = outcome("smtp", [b"554 " + b"no " * 1000 + b"\r\n"]).words
+    assert len(reason) < 240 and reason.endswith("...")
 
 
 # -- the layer

@@ -1,7 +1,7 @@
-"""Probes without a server: their outcome for given answers."""
+"""Dialogues without a peer: their outcome for given answers, and what ready servers say to probes."""
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from netkit.protocols.dialogue import Conversation, Names, Refused
 from netkit.protocols.probes.table import PROBES
@@ -41,25 +41,32 @@ READY_DATAGRAMS = {
 
 
 class Outcome(NamedTuple):
-    """``ready``, ``waits`` for more data, or the name of the exception; the text for the user; and what was sent."""
+    """``ready``, ``waits`` for more data, or the name of the exception; the result or the reason; and what was sent."""
 
     kind: str
-    words: str = ""
+    words: Any = ""
     said: bytes = b""
 
 
-def outcome(name: str, pieces: Iterable[bytes], names: Names = NAMES) -> Outcome:
-    """The outcome of a probe that receives these pieces, or datagrams."""
-    conversation = Conversation(PROBES[name].begin(names))
+def outcome_of(conversation: Conversation[Any], pieces: Iterable[bytes]) -> Outcome:
+    """The outcome of a dialogue that receives these pieces, or datagrams."""
     said = b""
     try:
-        said += conversation.receive(b"")
-        fit = FITTING.get(name, lambda _, data: data)
-        for piece in [fit(said, piece) for piece in pieces]:
+        for piece in pieces:
             said += conversation.receive(piece)
     except Refused as error:
-        return Outcome(type(error).__name__, str(error), said)
+        return Outcome(type(error).__name__, str(error), said + error.reply)
     return Outcome("ready", conversation.result, said) if conversation.done else Outcome("waits", "", said)
+
+
+def outcome(name: str, pieces: Iterable[bytes], names: Names = NAMES) -> Outcome:
+    """The outcome of a probe. Datagrams are made to fit its request."""
+    conversation = Conversation(PROBES[name].begin(names))
+    if name not in FITTING:
+        return outcome_of(conversation, [b"", *pieces])
+    request = outcome_of(conversation, [b""]).said
+    found = outcome_of(conversation, [FITTING[name](request, piece) for piece in pieces])
+    return found._replace(said=request + found.said)
 
 
 def bytes_of(data: bytes) -> list[bytes]:
