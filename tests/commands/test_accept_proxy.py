@@ -4,7 +4,7 @@ import json
 import re
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -207,23 +207,19 @@ NONE = {
 }
 
 
-@pytest.mark.parametrize("case", NONE)
+@pytest.mark.parametrize("case", ["a bad line", "nothing"])
 def test_a_client_without_a_header(case: str) -> None:
     """A bad or missing header resets the client with one line; for listen with one client it is exit code 8."""
     data, reason = NONE[case]
     with running("listen", HERE, "--accept-proxy") as server, connected(server.port) as proxy:
         name = "{}:{}".format(*proxy.getsockname())
-        try:
-            proxy.sendall(data)
-            proxy.shutdown(socket.SHUT_WR)
-        except OSError:
-            assert case == "a flood"
-        else:
-            assert was_reset(proxy)
+        proxy.sendall(data)
+        proxy.shutdown(socket.SHUT_WR)
+        assert was_reset(proxy)
         done = sound(server.finish(), 8)
-        assert done.out == b""
-        line = rf"netkit listen: cannot read the PROXY header of {re.escape(name)}: {reason}"
-        assert re.fullmatch(line, done.complaints[0])
+    assert done.out == b""
+    line = rf"netkit listen: cannot read the PROXY header of {re.escape(name)}: {reason}"
+    assert re.fullmatch(line, done.complaints[0])
 
 
 def test_a_server_of_many_goes_on() -> None:
@@ -232,11 +228,9 @@ def test_a_server_of_many_goes_on() -> None:
         port = server.port
         for data, reason in NONE.values():
             with connected(port) as proxy:
-                try:
+                with suppress(OSError):
                     proxy.sendall(data)
                     proxy.shutdown(socket.SHUT_WR)
-                except OSError:
-                    pass
                 server.line(rf"closed after .*: 0 B received, 0 B sent, cannot read the PROXY header of \S+: {reason}$")
         assert exchange(port, V1 + b"hello") == b"hello"
 

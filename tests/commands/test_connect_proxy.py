@@ -14,7 +14,7 @@ import pytest
 from tests.support import Finished, free_port, netkit, peer, running
 from tests.support.certificates import Pki
 from tests.support.namespaces import separate
-from tests.support.peers import outlast, receive
+from tests.support.peers import outlast, read_until, receive
 from tests.support.processes import strace
 from tests.support.proxies import (
     CREDENTIALS,
@@ -60,10 +60,7 @@ def test_a_header_for_the_target_comes_behind_the_proxy() -> None:
     """With --send-proxy the PROXY header goes to the target, not to the proxy."""
 
     def target(sock: socket.socket) -> None:
-        line = b""
-        while not line.endswith(b"\n"):
-            line += sock.recv(1)
-        sock.sendall(line + receive(sock, 5))
+        sock.sendall(read_until(sock, b"\n") + receive(sock, 5))
 
     with peer(scripted(SOCKS5, target)) as proxy:
         done = through(f"socks5h://{proxy.address}", "--send-proxy", "v1")

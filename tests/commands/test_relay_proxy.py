@@ -11,7 +11,7 @@ from tests.support.certificates import Pki
 from tests.support.data import DATA, check_same
 from tests.support.peers import free_port, read_all, until_reset
 from tests.support.processes import HERE
-from tests.support.proxies import GREETING, NO_AUTHENTICATION, REQUEST, SOCKS4A, SOCKS5, TARGET, http, scripted
+from tests.support.proxies import OK, SOCKS4A, SOCKS5, TARGET, head, http, reply, scripted
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_each_client_gets_a_connection_of_its_own(scheme: str, steps: Any, banne
 
 def test_what_a_proxy_refuses_is_a_reset_for_the_client() -> None:
     """If the proxy refuses, the client is reset, and one line names the target and the proxy."""
-    with peer(scripted([(GREETING, NO_AUTHENTICATION), (REQUEST, b"\5\2")], read_all)) as proxy:
+    with peer(scripted(reply(b"\5\2"), read_all)) as proxy:
         url = f"socks5h://{proxy.address}"
         with running("relay", HERE, TARGET, "--proxy", url) as relay:
             with socket.create_connection(("127.0.0.1", relay.port)) as client:
@@ -60,11 +60,9 @@ def test_a_plain_client_of_a_proxy_over_tls(pki: Pki) -> None:
 
     def serve(sock: socket.socket) -> Any:
         with context.wrap_socket(sock, server_side=True) as secured:
-            asked = b""
-            while not asked.endswith(b"\r\n\r\n"):
-                asked += secured.recv(100)
-            secured.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-            secured.sendall(receive_all(secured).upper())
+            asked = head(secured)
+            secured.sendall(OK)
+            secured.sendall(read_all(secured).upper())
             secured.unwrap()
             return asked
 
@@ -75,11 +73,6 @@ def test_a_plain_client_of_a_proxy_over_tls(pki: Pki) -> None:
             done = netkit("connect", at, "--cafile", pki.ca, "--shutdown-after", "0", input=b"hello")
             assert (done.code, done.out) == (0, b"HELLO"), done.err
         assert proxy.result().startswith(b"CONNECT target.test:9 ")
-
-
-def receive_all(sock: Any) -> bytes:
-    """Receive until close_notify."""
-    return b"".join(iter(lambda: sock.recv(65536), b""))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from netkit.cli.layers import STARTTLS
 from netkit.protocols.starttls.dialogue import INJECTED
 from tests.support import Finished, exchange, netkit, peer, read_all, reset, running
 from tests.support.certificates import Pki
-from tests.support.peers import is_reset, outlast, server_socket
+from tests.support.peers import is_reset, outlast, read_until, server_socket
 from tests.support.processes import sound
 from tests.support.starttls import Dialogue, dialogue, secured_echo, speak
 
@@ -135,9 +135,7 @@ def test_it_goes_behind_the_proxy_header(pki: Pki) -> None:
     context = pki.server()
 
     def serve(sock: socket.socket) -> bytes:
-        line = b""
-        while not line.endswith(b"\r\n"):
-            line += sock.recv(1)
+        line = read_until(sock, b"\r\n")
         secured_echo(sock, turns("pop3"), context)
         return line
 

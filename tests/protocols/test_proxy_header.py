@@ -14,6 +14,7 @@ from netkit.core.address import Endpoint
 from netkit.protocols.proxy_header import Malformed, crc32c, header, parse
 from tests.support import Finished, netkit, peer, read_all, running
 from tests.support.certificates import Pki
+from tests.support.peers import read_until
 
 SIGNATURE = bytes.fromhex("0d0a0d0a000d0a515549540a")
 ENDS = (Endpoint("192.0.2.1", 56324), Endpoint("198.51.100.7", 443))
@@ -238,9 +239,7 @@ def test_it_goes_before_tls(pki: Pki) -> None:
     context = pki.server()
 
     def serve(sock: socket.socket) -> bytes:
-        line = b""
-        while not line.endswith(b"\r\n"):
-            line += sock.recv(1)
+        line = read_until(sock, b"\r\n")
         with context.wrap_socket(sock, server_side=True) as secured:
             data = read_all(secured)
             secured.unwrap()

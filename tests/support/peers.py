@@ -224,6 +224,14 @@ def receive(sock: socket.socket, count: int) -> bytes:
         return b"".join(chunks)
 
 
+def read_until(sock: socket.socket, end: bytes) -> bytes:
+    """Return the data up to ``end``, or all if it does not come. It is read byte by byte, so that no more is read."""
+    data = b""
+    while not data.endswith(end) and (byte := sock.recv(1)):
+        data += byte
+    return data
+
+
 def echo(sock: socket.socket) -> None:
     """Send back all data."""
     while data := sock.recv(65536):

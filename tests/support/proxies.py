@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.support.peers import drip, receive
+from tests.support.peers import drip, read_until, receive
 
 TARGET = "target.test:9"  # a name that only a proxy could look up
 
@@ -69,8 +69,5 @@ def scripted(
 
 
 def head(sock: socket.socket) -> bytes:
-    """Read the head of a request byte by byte, so that nothing after it is read."""
-    came = b""
-    while not came.endswith(b"\r\n\r\n") and (byte := sock.recv(1)):
-        came += byte
-    return came
+    """Read the head of a request."""
+    return read_until(sock, b"\r\n\r\n")
