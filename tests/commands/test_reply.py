@@ -6,7 +6,6 @@ import random
 import signal
 import socket
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -31,16 +30,16 @@ def page(tmp_path: Path) -> Path:
 # -- the whole reply for every client
 
 
-def test_200_clients_that_send_before_they_read_get_every_byte(page: Path, tmp_path: Path) -> None:
-    """200 clients that send 64 KiB before they read all get the whole file, and their requests are all written."""
+def test_50_clients_that_send_before_they_read_get_every_byte(page: Path, tmp_path: Path) -> None:
+    """50 clients that send 64 KiB before they read all get the whole file, and their requests are all written."""
     requests = tmp_path / "requests"
     rows = 64
     with contextlib.ExitStack() as stack:
         stdout = stack.enter_context(requests.open("wb"))
-        options = ("--reply-file", str(page), "--label", "--max-clients", "200")
+        options = ("--reply-file", str(page), "--label", "--max-clients", "50")
         server = stack.enter_context(running("listen", HERE, *options, stdout=stdout))
         port = server.port
-        clients = [stack.enter_context(connect(port)) for _ in range(200)]
+        clients = [stack.enter_context(connect(port)) for _ in range(50)]
         labels = [label(client) for client in clients]
         for number, client in enumerate(clients):
             client.sendall(b"".join(b"%03d %02d".ljust(1028, b".") % (number, row) + b"\n" for row in range(rows)))
@@ -72,18 +71,14 @@ def test_text_is_sent_as_it_is_meant_and_stdin_is_left_alone() -> None:
         assert held(source) == 4
 
 
-@pytest.mark.parametrize("option", ["--reply", "--reply-file"])
-def test_a_client_in_command_gets_the_reply_too(option: str, tmp_path: Path) -> None:
+def test_a_client_in_command_gets_the_reply_too() -> None:
     """COMMAND's own clients get the reply too."""
-    path = tmp_path / "pong"
-    path.write_bytes(b"pong")
-    reply = str(path) if option == "--reply-file" else "pong"
     ask = """
 import os, socket
 client = socket.create_connection((os.environ["NETKIT_HOST"], int(os.environ["NETKIT_PORT"])))
 print(client.recv(9), client.recv(9))
 """
-    done = netkit("listen", HERE, "-q", option, reply, "--", sys.executable, "-c", ask)
+    done = netkit("listen", HERE, "-q", "--reply", "pong", "--", sys.executable, "-c", ask)
     assert done == Finished(0, b"b'pong' b''\n", "")
 
 
@@ -96,19 +91,6 @@ def test_an_empty_reply_is_an_end(option: str, tmp_path: Path) -> None:
         with connect(server.port) as client:
             assert client.recv(1) == b""
             client.sendall(b"request")
-        assert server.finish()[:2] == (0, b"request")
-
-
-def test_a_client_that_never_ends_is_let_go_by_an_end() -> None:
-    """A client that does not end is closed after a second, without a reset."""
-    with running("listen", HERE, "--reply", "whole", "--max-clients", "1", "-v") as server:
-        with connect(server.port) as client:
-            client.sendall(b"request")
-            assert receive(client, 100) == b"whole"
-            seconds = float(server.line(r"closed after ([\d.]+) s: 7 B received, 5 B sent, all was sent$")[1])
-            assert 0.9 < seconds < 10
-            assert client.recv(1) == b""
-            assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
         assert server.finish()[:2] == (0, b"request")
 
 
@@ -166,44 +148,24 @@ def test_a_file_that_is_gone_is_still_sent(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind, reason", [("missing", "no such file or directory"), ("directory", NOT_REGULAR), ("fifo", NOT_REGULAR)]
-)
-def test_a_file_that_cannot_be_sent_is_26(kind: str, reason: str) -> None:
-    """A file that cannot be sent is exit code 26 before anything listens."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, kind)
-        if kind == "directory":
-            path.mkdir()
-        elif kind == "fifo":
-            os.mkfifo(path)
-        done = netkit("listen", HERE, "--reply-file", str(path))
-    assert done == Finished(26, b"", f"netkit listen: cannot read {path}: {reason}\n")
-
-
-def test_a_file_that_may_not_be_read_is_26(page: Path) -> None:
-    """A file without read permission is exit code 26."""
-    as_others = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
-    page.chmod(0)
-    done = netkit("listen", HERE, "--reply-file", str(page), wrapper=as_others)
-    assert done == Finished(26, b"", f"netkit listen: cannot read {page}: permission denied\n")
-
-
-@pytest.mark.parametrize(
-    "option, other",
+    "kind, reason",
     [
-        ("--reply", ["--reply-file", "x"]),
-        ("--reply", ["--exec", "cat"]),
-        ("--reply", ["--hold"]),
-        ("--reply-file", ["--grace", "1"]),
-        ("--reply-file", ["--no-shutdown"]),
+        ("missing", "no such file or directory"),
+        ("directory", NOT_REGULAR),
+        ("fifo", NOT_REGULAR),
+        ("unreadable", "permission denied"),
     ],
 )
-def test_what_cannot_go_together_is_2(option: str, other: list[str]) -> None:
-    """Options that have no effect with a reply are a usage error."""
-    done = netkit("listen", HERE, option, "x", *other)
-    assert (done.code, done.out) == (2, b"")
-    assert len(done.err.splitlines()) == 1
-    assert other[0] in done.err
+def test_a_file_that_cannot_be_sent_is_26(kind: str, reason: str, tmp_path: Path) -> None:
+    """A file that cannot be sent is exit code 26 before anything listens."""
+    path = tmp_path / kind
+    make = {"directory": os.mkdir, "fifo": os.mkfifo, "unreadable": lambda path: path.touch(mode=0)}
+    if kind in make:
+        make[kind](path)
+    obeying = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")  # then root has to obey file modes
+    as_others = obeying if kind == "unreadable" and os.geteuid() == 0 else ()
+    done = netkit("listen", HERE, "--reply-file", str(path), wrapper=as_others)
+    assert done == Finished(26, b"", f"netkit listen: cannot read {path}: {reason}\n")
 
 
 def test_no_file_hides_behind_an_at(tmp_path: Path) -> None:
