@@ -19,7 +19,6 @@ import pytest
 from tests.support import (
     PATIENCE,
     Finished,
-    Running,
     died_by,
     exchange,
     free_port,
@@ -30,18 +29,11 @@ from tests.support import (
     running,
 )
 from tests.support.namespaces import as_process_1
-from tests.support.peers import is_reset, is_silent
-from tests.support.processes import ends, settle, strace
+from tests.support.peers import connect, is_reset, is_silent
+from tests.support.processes import HERE, ends, settle, strace
 from tests.support.terminals import terminal
 
 MEGABYTE = random.Random(1).randbytes(1_000_000)
-
-
-@contextmanager
-def dialled(process: Running) -> Iterator[socket.socket]:
-    """Connect to a listening netkit."""
-    with socket.create_connection(("127.0.0.1", process.port), timeout=PATIENCE) as client:
-        yield client
 
 
 def children(pid: int) -> list[int]:
@@ -86,14 +78,14 @@ def make_fifo(path: Path) -> str:
 def test_words_are_split_as_in_a_shell_and_nothing_else_happens_to_them() -> None:
     """--exec splits the line into words as a shell does, but no shell runs: $, *, ; and > have no meaning."""
     line = r"""printf %s\\n 'a b' c\ d "e'f" '' $HOME '*' ';' '>x' """
-    with running("listen", "127.0.0.1:0", "--exec", line) as server:
+    with running("listen", HERE, "--exec", line) as server:
         assert exchange(server.port, b"").decode().split("\n") == ["a b", "c d", "e'f", "", "$HOME", "*", ";", ">x", ""]
 
 
 def test_line_for_the_shell() -> None:
     """--sh-exec runs the line in a shell, and the stderr of the program is ours."""
     line = 'tr a-z A-Z | sed "s/^/$WORD/"; echo done >&2'
-    with running("listen", "127.0.0.1:0", "--sh-exec", line, env={**os.environ, "WORD": "you: "}) as server:
+    with running("listen", HERE, "--sh-exec", line, env={**os.environ, "WORD": "you: "}) as server:
         port = server.port
         assert exchange(port, b"hello\n") == b"you: HELLO\n"
         assert server.finish() == (0, b"", f"netkit listen: listening on 127.0.0.1:{port}\ndone\n")
@@ -144,9 +136,9 @@ def test_environment_of_an_outer_conversation_is_not_passed_on() -> None:
 @pytest.mark.fault("descriptors of programs")
 def test_program_sees_descriptors_0_to_2_alone() -> None:
     """A program inherits no listener, client or pipe; ls itself opens 3, the lowest free descriptor."""
-    with running("listen", "127.0.0.1:0", "-k", "--exec", "ls /proc/self/fd") as server:
+    with running("listen", HERE, "-k", "--exec", "ls /proc/self/fd") as server:
         port = server.port
-        with socket.create_connection(("127.0.0.1", port)):
+        with connect(port):
             assert exchange(port, b"").split() == [b"0", b"1", b"2", b"3"]
 
 
@@ -154,7 +146,7 @@ def test_program_sees_descriptors_0_to_2_alone() -> None:
 def test_program_has_the_signals_that_we_were_given(ignored: list[str], mask: int) -> None:
     """A program has no blocked signals, and ignores only what was ignored when netkit started; not SIGPIPE."""
     wrapper = ["env", "--default-signal", *ignored]
-    with running("listen", "127.0.0.1:0", "--exec", "cat /proc/self/status", wrapper=wrapper) as server:
+    with running("listen", HERE, "--exec", "cat /proc/self/status", wrapper=wrapper) as server:
         status = exchange(server.port, b"").decode()
     named = (1 << 31) - 1  # glibc uses the signals above for itself, and its posix_spawn ignores them
     found = re.findall(r"^(Sig(?:Blk|Ign)):\s*(\w+)$", status, re.MULTILINE)
@@ -175,7 +167,7 @@ def test_exit_code_of_the_program_is_that_of_connect(line: str, code: int) -> No
 @pytest.mark.parametrize("options, code", [([], 3), (["--keep", "--once"], 0)])
 def test_exit_code_of_listen(options: list[str], code: int) -> None:
     """listen exits with the code of its only program; with --keep it exits with 0."""
-    with running("listen", "127.0.0.1:0", "--sh-exec", "cat; exit 3", *options) as server:
+    with running("listen", HERE, "--sh-exec", "cat; exit 3", *options) as server:
         assert exchange(server.port, b"all of it") == b"all of it"
         assert server.wait() == code
 
@@ -194,23 +186,14 @@ CANNOT_RUN = [
 ]
 
 
+@pytest.mark.parametrize("name", ["connect", "listen"])
 @pytest.mark.parametrize("line, code, said", CANNOT_RUN)
-def test_program_that_cannot_run_is_told_before_anything_is_dialled(line: str, code: int, said: str) -> None:
-    """A program that cannot run is exit code 127 or 126 before anything connects."""
+def test_program_that_cannot_run_is_told_first(name: str, line: str, code: int, said: str) -> None:
+    """A program that cannot run is exit code 127 or 126, before anything connects, or listens on a port in use."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        done = netkit("connect", f"127.0.0.1:{server.getsockname()[1]}", "--exec", line)
-        assert done == Finished(code, b"", f"netkit connect: cannot run {said}\n")
-        server.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            server.accept()
-
-
-@pytest.mark.parametrize("line, code, said", CANNOT_RUN)
-def test_program_that_cannot_run_is_told_before_anything_is_bound(line: str, code: int, said: str) -> None:
-    """A program that cannot run is reported before a port is bound, even if the port is in use."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        done = netkit("listen", f"127.0.0.1:{server.getsockname()[1]}", "-k", "--exec", line)
-    assert done == Finished(code, b"", f"netkit listen: cannot run {said}\n")
+        done = netkit(name, f"127.0.0.1:{server.getsockname()[1]}", "--exec", line)
+        assert done == Finished(code, b"", f"netkit {name}: cannot run {said}\n")
+        assert is_silent(server)
 
 
 @pytest.fixture
@@ -233,7 +216,7 @@ def test_file_that_is_no_program_is_126_in_one_line(garbage: str) -> None:
 
 def test_file_that_is_no_program_is_126_for_the_one_client(garbage: str) -> None:
     """listen for one client ends with 126 and one line too."""
-    with running("listen", "127.0.0.1:0", "--exec", garbage) as process:
+    with running("listen", HERE, "--exec", garbage) as process:
         port = process.port
         assert is_reset(port)
         said = f"netkit listen: listening on 127.0.0.1:{port}\nnetkit listen: cannot run {garbage}: exec format error\n"
@@ -262,10 +245,10 @@ def test_late_answer_is_delivered_whole(tmp_path: Path) -> None:
         return read_all(sock)
 
     with (
-        running("listen", "127.0.0.1:0", "--sh-exec", lines[0]) as process,
+        running("listen", HERE, "--sh-exec", lines[0]) as process,
         peer(ask) as server,
         running("connect", server.address, "--sh-exec", lines[1]) as other,
-        dialled(process) as client,
+        connect(process.port) as client,
     ):
         client.sendall(b"question")
         client.shutdown(socket.SHUT_WR)
@@ -282,7 +265,7 @@ def test_late_answer_is_delivered_whole(tmp_path: Path) -> None:
 def test_program_that_does_not_read_all() -> None:
     """If a program does not read all its input, the client still gets its answer and our end, and no reset."""
     programs = {"true": b"", "head -c 5": MEGABYTE[:5], f"head -c {len(MEGABYTE)}": MEGABYTE}
-    with running("listen", "127.0.0.1:0", "--keep", "--sh-exec", 'read -r line; eval "exec $line"') as process:
+    with running("listen", HERE, "--keep", "--sh-exec", 'read -r line; eval "exec $line"') as process:
         address = ("127.0.0.1", process.port)
         for line, answer in programs.items():
             data = line.encode() + b"\n" + MEGABYTE
@@ -322,7 +305,7 @@ def test_program_that_ended_its_output_reads_on(tmp_path: Path) -> None:
     """A program that has closed its output still gets all its input."""
     gate, kept = tmp_path / "gate", tmp_path / "kept"
     line = f"exec >&-; read x < {make_fifo(gate)}; cat > {kept}"
-    with running("listen", "127.0.0.1:0", "--sh-exec", line) as process, dialled(process) as client:
+    with running("listen", HERE, "--sh-exec", line) as process, connect(process.port) as client:
         assert client.recv(1) == b""
         sender = threading.Thread(target=lambda: (client.sendall(MEGABYTE), client.shutdown(socket.SHUT_WR)))
         sender.start()
@@ -351,8 +334,8 @@ def test_reset_ends_the_program(name: str) -> None:
             )
             assert server.result().ended()
     else:
-        with running("listen", "127.0.0.1:0", "--keep", "-v", "--sh-exec", line) as process:
-            with dialled(process) as client:
+        with running("listen", HERE, "--keep", "-v", "--sh-exec", line) as process:
+            with connect(process.port) as client:
                 program = watch_and_reset(client)
             process.line("closed after .*: connection reset by peer")
             assert program.ended()
@@ -362,9 +345,9 @@ def test_reset_ends_the_program(name: str) -> None:
 def test_idle_timeout_ends_client_and_program_alone() -> None:
     """--idle-timeout resets the client and ends its program; the server goes on."""
     options = ("--keep", "-v", "--idle-timeout", "200ms")
-    with running("listen", "127.0.0.1:0", *options, "--sh-exec", "echo $$; exec cat") as process:
+    with running("listen", HERE, *options, "--sh-exec", "echo $$; exec cat") as process:
         port = process.port
-        with socket.create_connection(("127.0.0.1", port)) as client:
+        with connect(port) as client:
             program = watch_told(client)[0]
             with pytest.raises(ConnectionResetError):
                 client.recv(1)
@@ -402,8 +385,8 @@ def test_grace_bounds_a_program_that_does_not_end() -> None:
     """With --grace, a program that stays idle after its client has ended is ended, and the client disconnected."""
     line = "echo $$; exec sleep 5"
     with (
-        running("listen", "127.0.0.1:0", "--keep", "--grace", "100ms", "--sh-exec", line) as process,
-        dialled(process) as client,
+        running("listen", HERE, "--keep", "--grace", "100ms", "--sh-exec", line) as process,
+        connect(process.port) as client,
     ):
         program = watch_told(client)[0]
         client.shutdown(socket.SHUT_WR)
@@ -442,7 +425,7 @@ def test_until_that_does_not_come_is_8() -> None:
 
 def test_server_until_stops_with_0() -> None:
     """A server of programs stops once a client's data matches --until; that client gets its whole answer."""
-    with running("listen", "127.0.0.1:0", "--keep", "--until", "bye", "--exec", "cat") as process:
+    with running("listen", HERE, "--keep", "--until", "bye", "--exec", "cat") as process:
         assert exchange(process.port, b"good bye\n") == b"good bye\n"
         assert process.wait() == 0
 
@@ -453,11 +436,11 @@ def test_server_until_stops_with_0() -> None:
 @pytest.mark.fault("programs that ended")
 def test_short_lived_programs_leave_no_zombie() -> None:
     """After 30 clients, one by one and at the same time, the running server has no child process left."""
-    with running("listen", "127.0.0.1:0", "--keep", "-v", "--exec", "cat") as process:
+    with running("listen", HERE, "--keep", "-v", "--exec", "cat") as process:
         port = process.port
         for number in range(15):
             assert exchange(port, b"%d" % number) == b"%d" % number
-        clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(15)]
+        clients = [connect(port) for _ in range(15)]
         for client in clients:
             client.sendall(b"x")
             assert client.recv(1) == b"x"
@@ -479,9 +462,9 @@ SCRIPTS = [
 @pytest.mark.fault("SIGTERM to a server")
 def test_signal_ends_server_and_programs() -> None:
     """A signal ends all programs and their children, even those that ignore it; clients that end in time are served."""
-    with running("listen", "127.0.0.1:0", "--keep", "--sh-exec", 'read -r line; eval "$line"') as process:
+    with running("listen", HERE, "--keep", "--sh-exec", 'read -r line; eval "$line"') as process:
         port = process.port
-        clients = [socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) for _ in [*SCRIPTS, "cat"]]
+        clients = [connect(port) for _ in [*SCRIPTS, "cat"]]
         programs: list[Watched] = []
         for client, script in zip(clients, SCRIPTS, strict=False):
             client.sendall(script.encode() + b"\n")
@@ -508,9 +491,9 @@ def test_signal_ends_server_and_programs() -> None:
 def test_signal_ends_the_one_program(name: str) -> None:
     """With one conversation a signal ends it without a drain: the programs are ended and the peer is reset."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        address = "127.0.0.1:0" if name == "listen" else f"127.0.0.1:{server.getsockname()[1]}"
+        address = HERE if name == "listen" else f"127.0.0.1:{server.getsockname()[1]}"
         with running(name, address, "--sh-exec", SCRIPTS[1]) as process:
-            sock = socket.create_connection(("127.0.0.1", process.port)) if name == "listen" else server.accept()[0]
+            sock = connect(process.port) if name == "listen" else server.accept()[0]
             with sock:
                 programs = watch_told(sock)
                 process.signal(signal.SIGINT)
@@ -523,8 +506,8 @@ def test_signal_ends_the_one_program(name: str) -> None:
 def test_program_ends_with_a_netkit_that_was_killed() -> None:
     """After SIGKILL netkit cannot end its programs, but their pipes close, so a program that reads sees the end."""
     with (
-        running("listen", "127.0.0.1:0", "--keep", "--sh-exec", "echo $$; exec cat") as process,
-        dialled(process) as client,
+        running("listen", HERE, "--keep", "--sh-exec", "echo $$; exec cat") as process,
+        connect(process.port) as client,
     ):
         program = watch_told(client)[0]
         process.signal(signal.SIGKILL)
@@ -539,14 +522,14 @@ DESERTER = "import os, signal; os.setpgid(0, os.getpgid(os.getppid())); print(os
 def test_program_that_left_its_process_group(then: str) -> None:
     """A program that left its process group is ended with its connection too, and delays no client and no signal."""
     line = shlex.join([sys.executable, "-c", DESERTER.format(then)])
-    with running("listen", "127.0.0.1:0", "--keep", "--exec", line, start_new_session=True) as process:
+    with running("listen", HERE, "--keep", "--exec", line, start_new_session=True) as process:
         port = process.port
         for _ in range(2):
-            with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+            with connect(port) as client:
                 [program] = watch_told(client)
                 reset(client)
             assert program.ended()
-        with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+        with connect(port) as client:
             [program] = watch_told(client)
             process.signal(signal.SIGTERM)
             assert died_by(process.wait()) is signal.SIGTERM
@@ -557,17 +540,16 @@ def test_program_that_cannot_be_ended() -> None:
     """A program that may not be killed (as if it had become root) is reported, and the server goes on."""
     tracing = strace("inject=kill:error=EPERM")
     command = ["--keep", "--sh-exec", "echo $$; exec 1>&-; exec sleep 100"]
-    with running("listen", "127.0.0.1:0", *command, wrapper=tracing) as process:
+    with running("listen", HERE, *command, wrapper=tracing) as process:
         port = process.port
         programs = []
         for _ in range(2):
-            with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+            with connect(port) as client:
                 programs.append(int(client.makefile("rb").readline()))
                 reset(client)
             left = process.line(r"cannot end sh: operation not permitted \(process (\d+)\)$")
             assert int(left[1]) == programs[-1]
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        for each in (*programs, *map(int, children)):
+        for each in (*programs, *children(process.pid)):
             os.kill(each, signal.SIGKILL)
 
 
@@ -589,20 +571,20 @@ def test_what_a_program_left_in_its_group_ends_with_it() -> None:
 def test_all_that_command_started_ends_with_the_server(options: list[str], code: int) -> None:
     """All processes that COMMAND started are ended with the server, so a reader of our stdout sees its end."""
     command = ["sh", "-c", "sleep 100; true"]
-    done = netkit("echo", "127.0.0.1:0", "-q", *options, "--", *command)
+    done = netkit("echo", HERE, "-q", *options, "--", *command)
     assert (done.code, done.out) == (code, b"")
 
 
 def test_all_that_command_started_ends_with_it() -> None:
     """When COMMAND exits, its background jobs are ended too, and the exit code is COMMAND's."""
-    done = netkit("echo", "127.0.0.1:0", "-q", "--", "sh", "-c", "sleep 100 & exit 4")
+    done = netkit("echo", HERE, "-q", "--", "sh", "-c", "sleep 100 & exit 4")
     assert (done.code, done.out) == (4, b"")
 
 
 def test_command_that_left_its_process_group_ends_with_the_server() -> None:
     """A COMMAND that left its process group is ended with the server, and waited for."""
     command = [sys.executable, "-c", DESERTER.format("signal.pause()")]
-    with running("echo", "127.0.0.1:0", "--", *command) as server:
+    with running("echo", HERE, "--", *command) as server:
         program = int(server.out.readline())
         ends(server, signal.SIGTERM)
     with pytest.raises(ProcessLookupError):
@@ -614,7 +596,7 @@ def test_command_on_a_terminal_can_read_it() -> None:
     with terminal() as (keyboard, tty):
         command = ["sh", "-c", "read -r line; echo got $line"]
         wrapper = ("setsid", "--ctty")
-        with running("echo", "127.0.0.1:0", "-q", "--", *command, wrapper=wrapper, stdin=tty) as process:
+        with running("echo", HERE, "-q", "--", *command, wrapper=wrapper, stdin=tty) as process:
             os.write(keyboard, b"this\n")
             assert process.read_all() == b"got this\n"
             assert process.wait() == 0
@@ -622,7 +604,7 @@ def test_command_on_a_terminal_can_read_it() -> None:
 
 def test_process_1_reaps() -> None:
     """As process 1 netkit reaps orphans that programs leave behind, and signals still end it."""
-    listen = ("listen", "127.0.0.1:0", "--keep", "--sh-exec", "(setsid sleep 0 >&- 2>&- &); echo hi")
+    listen = ("listen", HERE, "--keep", "--sh-exec", "(setsid sleep 0 >&- 2>&- &); echo hi")
     with running(*listen, wrapper=as_process_1()) as process:
         port = process.port
         for _ in range(5):
@@ -639,7 +621,7 @@ def test_process_1_reaps() -> None:
 def test_programs_beside_command() -> None:
     """--exec together with COMMAND: the server runs as long as COMMAND, and exits with its code."""
     command = ["sh", "-c", '"$0" -m netkit connect $NETKIT_ADDRESS --send hi; exit 3', sys.executable]
-    done = netkit("listen", "127.0.0.1:0", "--keep", "-q", "--exec", "cat", "--", *command)
+    done = netkit("listen", HERE, "--keep", "-q", "--exec", "cat", "--", *command)
     assert done == Finished(3, b"hi", "")
 
 
@@ -649,9 +631,9 @@ def test_programs_beside_command() -> None:
 def test_client_without_a_program_is_reset_and_the_server_goes_on() -> None:
     """If no descriptor is left for a program, that client is reset with one line, and the server goes on."""
     options = ("--keep", "-v", "--exec", "cat")
-    with running("listen", "127.0.0.1:0", *options, wrapper=["prlimit", "--nofile=16"]) as process:
+    with running("listen", HERE, *options, wrapper=["prlimit", "--nofile=16"]) as process:
         port = process.port
-        with socket.create_connection(("127.0.0.1", port)) as first:
+        with connect(port) as first:
             first.sendall(b"1")
             assert first.recv(1) == b"1"
             assert is_reset(port)
@@ -680,13 +662,13 @@ def no_descriptor_left(pid: int) -> Iterator[None]:
 @pytest.mark.fault("no descriptor to accept with")
 def test_no_room_to_accept_is_cheap_and_passes() -> None:
     """While no descriptor is left the server waits without spinning, after one line; then it serves the client."""
-    with running("listen", "127.0.0.1:0", "--keep", "--exec", "cat", real=True) as process:
+    with running("listen", HERE, "--keep", "--exec", "cat", real=True) as process:
         port = process.port
-        with socket.create_connection(("127.0.0.1", port)) as first:
+        with connect(port) as first:
             first.sendall(b"1")
             assert first.recv(1) == b"1"
             with no_descriptor_left(process.pid):
-                second = socket.create_connection(("127.0.0.1", port))
+                second = connect(port)
                 second.sendall(b"2")
                 process.line("cannot accept another client for now: too many open files$")
                 settle(process)  # a process that spins would never settle
@@ -701,10 +683,10 @@ def test_no_room_to_accept_is_cheap_and_passes() -> None:
 @pytest.mark.parametrize("left", [0, 1])
 def test_half_close_reaches_the_program_without_a_descriptor_to_spare(left: int) -> None:
     """A program sees its client's end also while the server has no descriptor left, or one, and none leaks."""
-    with running("listen", "127.0.0.1:0", "--keep", "-v", "--exec", "cat") as process:
+    with running("listen", HERE, "--keep", "-v", "--exec", "cat") as process:
         port = process.port
         before = len(os.listdir(f"/proc/{process.pid}/fd"))
-        with socket.create_connection(("127.0.0.1", port)) as client:
+        with connect(port) as client:
             client.sendall(b"x")
             assert client.recv(1) == b"x"
             with no_descriptor_left(process.pid):

@@ -24,8 +24,8 @@ from tests.support.processes import HERE, settle, tool
 def test_greeting_comes_first_and_names_the_client(name: str) -> None:
     """--greet is sent to each client first; {host} and {port} are the client's."""
     with (
-        running(name, "127.0.0.1:0", "--greet", r"hello {host} {port}\n", stdin=subprocess.DEVNULL) as server,
-        socket.create_connection(("127.0.0.1", server.port)) as client,
+        running(name, HERE, "--greet", r"hello {host} {port}\n", stdin=subprocess.DEVNULL) as server,
+        connect(server.port) as client,
     ):
         host, port = client.getsockname()
         client.shutdown(socket.SHUT_WR)
@@ -36,8 +36,8 @@ def test_greeting_comes_first_and_names_the_client(name: str) -> None:
 def test_a_prefix_names_the_client(name: str) -> None:
     """{host} and {port} in --prefix are the client's, and {{ is a literal brace."""
     with (
-        running(name, "127.0.0.1:0", "--prefix", r"{{{host} {port}}\t") as server,
-        socket.create_connection(("127.0.0.1", server.port)) as client,
+        running(name, HERE, "--prefix", r"{{{host} {port}}\t") as server,
+        connect(server.port) as client,
     ):
         host, port = client.getsockname()
         client.sendall(b"one\ntwo")
@@ -47,40 +47,27 @@ def test_a_prefix_names_the_client(name: str) -> None:
         assert read_all(client) == f"{head}{one}\n{head}{two}".encode()
 
 
-def test_chat_server_of_the_lesson() -> None:
-    """echo with --prefix answers line by line, and --until ends it with 0."""
-    with running("echo", "0", "--prefix", "You said ", "--until", "bye", "-v") as server:
-        port = server.port
-        with socket.create_connection(("127.0.0.1", port)) as client, client.makefile("rb") as lines:
-            client.sendall(b"hello\n")
-            assert lines.readline() == b"You said hello\n"
-            client.sendall(b"good bye\n")
-            assert lines.readline() == b"You said good bye\n"
-            assert lines.readline() == b""  # an end, not a reset
-        assert server.wait() == 0
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port))
-
-
 def test_pattern_may_span_what_a_client_sends_in_pieces() -> None:
     """--until matches across chunks of one client, but not across clients."""
     with running("upper", "0", "--until", "bye") as server:
         port = server.port
         assert exchange(port, b"by") == b"BY"
         assert exchange(port, b"e") == b"E"
-        with socket.create_connection(("127.0.0.1", port)) as client:
+        with connect(port) as client:
             for byte in (b"b", b"y", b"e"):
                 client.sendall(byte)
                 assert client.recv(1) == byte.upper()
-            assert client.recv(1) == b""
+            assert client.recv(1) == b""  # an end, not a reset
         assert server.wait() == 0
+        with pytest.raises(ConnectionRefusedError):
+            connect(port)
 
 
 def test_listen_until_ends_with_0() -> None:
     """--until ends listen with 0, and the data up to the match is written."""
     with (
         running("listen", "0", "--until", "END", "--grace", "0") as server,
-        socket.create_connection(("127.0.0.1", server.port)) as client,
+        connect(server.port) as client,
     ):
         client.sendall(b"data END")
         assert server.read_all() == b"data END"
@@ -149,7 +136,7 @@ def test_a_server_that_stops_waits_for_command(options: list[str], ends: bool) -
 )
 def test_access_lists(options: list[str], served: str, refused: str) -> None:
     """A client that is not allowed is reset before any data is sent, and does not count."""
-    with running("echo", "127.0.0.1:0", "--once", "-v", *options) as server:
+    with running("echo", HERE, "--once", "-v", *options) as server:
         port = server.port
         assert is_reset(port, source=refused)
         assert server.line(rf"connection from {re.escape(refused)}:\d+ denied: not allowed$")
@@ -162,14 +149,14 @@ def test_access_lists(options: list[str], served: str, refused: str) -> None:
 
 def test_denied_client_does_not_end_the_wait_for_the_first() -> None:
     """A denied client does not end the wait of --accept-timeout."""
-    with running("echo", "127.0.0.1:0", "--deny", "127.0.0.0/8", "--accept-timeout", "300ms") as server:
+    with running("echo", HERE, "--deny", "127.0.0.0/8", "--accept-timeout", "300ms") as server:
         assert is_reset(server.port)
         assert server.wait() == 28
 
 
 def test_next_client_waits_in_the_backlog() -> None:
     """With --max-conns 1 the next client waits in the backlog until the first has left; one line says so."""
-    with running("echo", "127.0.0.1:0", "--max-conns", "1") as server:
+    with running("echo", HERE, "--max-conns", "1") as server:
         port = server.port
         before = connect(port)
         before.sendall(b"1")
@@ -192,7 +179,7 @@ def test_max_conns_counts_the_clients_of_all_sockets() -> None:
     """--max-conns counts clients of IPv4 and IPv6 together."""
     with running("echo", "0", "--max-conns", "1") as server:
         port = server.port
-        with socket.create_connection(("127.0.0.1", port)) as first, socket.create_connection(("::1", port)) as second:
+        with connect(port) as first, socket.create_connection(("::1", port)) as second:
             for client in (first, second):
                 client.sendall(b"x")
             served = select.select([first, second], [], [], PATIENCE)[0]
@@ -247,7 +234,7 @@ def keepalive_of(port: int) -> bool:
 def test_keepalive_is_on_where_it_was_asked_for() -> None:
     """--keepalive enables TCP keepalive for servers and clients; without it it is off."""
     for options, wanted in (([], False), (["--keepalive", "30s"], True)):
-        with running("echo", "127.0.0.1:0", *options, "-v") as server:
+        with running("echo", HERE, *options, "-v") as server:
             port = server.port
             with running("connect", f"127.0.0.1:{port}", *options, "-v") as client:
                 own = int(client.line(r"from 127\.0\.0\.1:(\d+) after")[1])

@@ -8,9 +8,7 @@ import select
 import signal
 import socket
 import stat
-import subprocess
 import termios
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,10 +16,12 @@ from typing import Any
 
 import pytest
 
+from netkit.output.hexdump import dump
 from tests.support import Finished, died_by, exchange, jam, netkit, peer, read_all, reset, running
 from tests.support.logs import heard, octets, read_log
 from tests.support.namespaces import separate
-from tests.support.processes import feed, settle, tool
+from tests.support.peers import converse
+from tests.support.processes import feed, settle
 
 BULK = os.urandom(1_500_000)  # beyond the first MiB, from where on the kernel may move the bytes
 
@@ -34,7 +34,7 @@ def test_log_is_the_dialogue_in_its_order(tmp_path: Path) -> None:
     path = tmp_path / "log"
     talk = [b"220 ready\r\n", b"HELO me\n", b"250 \xff\x00\x1b[31m", "grüße\n".encode(), b"bye"]
 
-    def converse(sock: socket.socket) -> bytes:
+    def talk_in_turn(sock: socket.socket) -> bytes:
         for checkpoint in range(0, 4, 2):
             sock.sendall(talk[checkpoint])
             assert sock.recv(100) == talk[checkpoint + 1]
@@ -42,7 +42,7 @@ def test_log_is_the_dialogue_in_its_order(tmp_path: Path) -> None:
         sock.shutdown(socket.SHUT_WR)
         return read_all(sock)
 
-    with peer(converse) as server, running("connect", server.address, "--log", str(path)) as process:
+    with peer(talk_in_turn) as server, running("connect", server.address, "--log", str(path)) as process:
         for checkpoint in range(0, 4, 2):
             assert process.out.read(len(talk[checkpoint])) == talk[checkpoint]
             process.stdin.write(talk[checkpoint + 1])
@@ -71,7 +71,7 @@ def test_log_of_bulk_is_whole(name: str, tmp_path: Path) -> None:
         stdin.seek(0)
         options: dict[str, Any] = {"stdin": stdin, "stdout": stdout}
         if name == "connect":
-            with peer(lambda sock: talk_both_ways(sock, answer)) as server:
+            with peer(lambda sock: converse(sock, answer)) as server:
                 assert netkit("connect", server.address, "--log", str(path), **options).code == 0
                 got = server.result()
         else:
@@ -83,16 +83,6 @@ def test_log_of_bulk_is_whole(name: str, tmp_path: Path) -> None:
     records = read_log(path)
     assert heard(records, "sent") == BULK
     assert heard(records, "received") == answer
-
-
-def talk_both_ways(sock: socket.socket, data: bytes) -> bytes:
-    """Send all data while reading all, then end."""
-    sender = threading.Thread(target=lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)))
-    sender.start()
-    try:
-        return read_all(sock)
-    finally:
-        sender.join()
 
 
 @pytest.mark.ipv6
@@ -282,28 +272,26 @@ def dumped(lines: list[str], name: str) -> dict[str, list[tuple[int, str]]]:
 
 
 def check_rows(pieces: list[tuple[int, str]], data: bytes) -> None:
-    """Assert that the rows are the output of xxd for each piece of ``data``."""
+    """Assert that the rows are the dump of each piece of ``data``."""
     offset = 0
     for size, rows in pieces:
-        piece = data[offset : offset + size]
-        xxd = subprocess.run([tool("xxd"), "-g1", "-o", str(offset)], input=piece, capture_output=True, check=True)
-        assert rows == xxd.stdout.decode()
+        assert rows == dump(data[offset : offset + size], offset)
         offset += size
     assert offset == len(data)
 
 
 @pytest.mark.parametrize("option", ["--hexdump", "-vvv"])
-def test_hexdump_is_what_xxd_prints(option: str) -> None:
-    """The dump is that of xxd; each direction has its own offsets, which continue from piece to piece."""
+def test_hexdump(option: str) -> None:
+    """Each direction has its own offsets, which continue from piece to piece."""
     question, answer = BULK[:40_000], b"12345" + BULK[-30_000:]
 
-    def converse(sock: socket.socket) -> bytes:
+    def answer_twice(sock: socket.socket) -> bytes:
         sock.sendall(answer[:5])
         data = read_all(sock)
         sock.sendall(answer[5:])
         return data
 
-    with peer(converse) as server, running("connect", server.address, option) as process:
+    with peer(answer_twice) as server, running("connect", server.address, option) as process:
         assert process.out.read(5) == answer[:5]
         feed(process, question)
         done = process.finish()
