@@ -29,7 +29,7 @@ from tests.support import (
     running,
 )
 from tests.support.namespaces import as_process_1
-from tests.support.peers import connect, is_reset, is_silent
+from tests.support.peers import connect, converse, is_reset, is_silent, send, until_reset
 from tests.support.processes import HERE, ends, settle, strace
 from tests.support.terminals import terminal
 
@@ -238,15 +238,9 @@ def test_late_answer_is_delivered_whole(tmp_path: Path) -> None:
     answer.write_bytes(MEGABYTE)
     gates = [tmp_path / "listen", tmp_path / "connect"]
     lines = [f"cat >/dev/null; read x < {make_fifo(gate)}; cat {answer}" for gate in gates]
-
-    def ask(sock: socket.socket) -> bytes:
-        sock.sendall(b"question")
-        sock.shutdown(socket.SHUT_WR)
-        return read_all(sock)
-
     with (
         running("listen", HERE, "--sh-exec", lines[0]) as process,
-        peer(ask) as server,
+        peer(lambda sock: converse(sock, b"question")) as server,
         running("connect", server.address, "--sh-exec", lines[1]) as other,
         connect(process.port) as client,
     ):
@@ -266,11 +260,11 @@ def test_program_that_does_not_read_all() -> None:
     """If a program does not read all its input, the client still gets its answer and our end, and no reset."""
     programs = {"true": b"", "head -c 5": MEGABYTE[:5], f"head -c {len(MEGABYTE)}": MEGABYTE}
     with running("listen", HERE, "--keep", "--sh-exec", 'read -r line; eval "exec $line"') as process:
-        address = ("127.0.0.1", process.port)
+        port = process.port
         for line, answer in programs.items():
             data = line.encode() + b"\n" + MEGABYTE
-            assert exchange(address[1], data) == answer
-            with socket.create_connection(address) as client:
+            assert exchange(port, data) == answer
+            with connect(port) as client:
                 sender = threading.Thread(target=client.sendall, args=(data,))
                 sender.start()
                 assert read_all(client) == answer
@@ -280,12 +274,7 @@ def test_program_that_does_not_read_all() -> None:
 @pytest.mark.parametrize("line, answer", [("true", b""), ("head -c 5", MEGABYTE[:5])])
 def test_program_of_connect_that_does_not_read_all(line: str, answer: bytes) -> None:
     """For connect too: the server gets the program's answer and our end, and the exit code is the program's."""
-
-    def talk(sock: socket.socket) -> bytes:
-        sock.sendall(MEGABYTE)
-        return read_all(sock)
-
-    with peer(talk) as server:
+    with peer(send(MEGABYTE)) as server:
         assert netkit("connect", server.address, "--exec", line) == Finished(0, b"", "")
         assert server.result() == answer
 
@@ -366,19 +355,15 @@ def test_idle_timeout_ends_client_and_program_alone() -> None:
 def test_clocks_of_connect_end_the_program(clock: str, said: str) -> None:
     """If a clock expires, the exit code is 28 and the message names it; the peer is reset and the program ended."""
 
-    def watch(sock: socket.socket) -> tuple[Watched, bool]:
+    def watch(sock: socket.socket) -> Watched:
         program = watch_told(sock)[0]
-        try:
-            return program, bool(sock.recv(1))
-        except ConnectionResetError:
-            return program, True
+        until_reset(sock)
+        return program
 
     with peer(watch) as server:
         done = netkit("connect", server.address, clock, "200ms", "--sh-exec", "echo $$; exec sleep 100")
         assert done == Finished(28, b"", f"netkit connect: {said.format(server.address)}\n")
-        program, was_reset = server.result()
-    assert was_reset
-    assert program.ended()
+        assert server.result().ended()
 
 
 def test_grace_bounds_a_program_that_does_not_end() -> None:
@@ -405,19 +390,14 @@ def test_grace_bounds_a_program_that_does_not_end() -> None:
 )
 def test_ends_that_the_data_decides(options: list[str], line: str) -> None:
     """The program gets the data up to the limit and then its input ends; its answer is sent, and the code is 0."""
-
-    def talk(sock: socket.socket) -> bytes:
-        sock.sendall(b"hello OK and more")
-        return read_all(sock)
-
-    with peer(talk) as server:
+    with peer(send(b"hello OK and more")) as server:
         assert netkit("connect", server.address, *options, "--sh-exec", line) == Finished(0, b"", "")
         assert server.result() == (b"" if line == "sleep 0" else b"hello OK")
 
 
 def test_until_that_does_not_come_is_8() -> None:
     """If --until finds no match the exit code is 8, even if the program succeeds."""
-    with peer(lambda sock: (sock.sendall(b"hello"), sock.shutdown(socket.SHUT_WR), read_all(sock))) as server:
+    with peer(lambda sock: converse(sock, b"hello")) as server:
         done = netkit("connect", server.address, "--until", "OK", "--exec", "cat")
     assert (done.code, done.out) == (8, b"")
     assert done.err == f"netkit connect: cannot find 'OK' in what {server.address} sent: it ended before\n"

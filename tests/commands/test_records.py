@@ -20,8 +20,8 @@ from netkit.output.hexdump import dump
 from tests.support import Finished, died_by, exchange, jam, netkit, peer, read_all, reset, running
 from tests.support.logs import heard, octets, read_log
 from tests.support.namespaces import separate
-from tests.support.peers import converse
-from tests.support.processes import feed, settle
+from tests.support.peers import connect, converse, send
+from tests.support.processes import HERE, feed, settle
 
 BULK = os.urandom(1_500_000)  # beyond the first MiB, from where on the kernel may move the bytes
 
@@ -75,7 +75,7 @@ def test_log_of_bulk_is_whole(name: str, tmp_path: Path) -> None:
                 assert netkit("connect", server.address, "--log", str(path), **options).code == 0
                 got = server.result()
         else:
-            with running("listen", "127.0.0.1:0", "--log", str(path), **options) as process:
+            with running("listen", HERE, "--log", str(path), **options) as process:
                 got = exchange(process.port, answer)
                 assert process.wait() == 0
     assert got == BULK
@@ -233,12 +233,12 @@ def test_log_that_fills_up_ends_a_server_with_23(tmp_path: Path) -> None:
     """If the log is full, a server exits with 23, resets all clients and ends their programs."""
     path = tmp_path / "log"
     options = ("--keep", "--log", str(path), "--exec", "cat")
-    with running("listen", "127.0.0.1:0", *options, wrapper=["prlimit", "--fsize=65536"]) as process:
+    with running("listen", HERE, *options, wrapper=["prlimit", "--fsize=65536"]) as process:
         port = process.port
-        with socket.create_connection(("127.0.0.1", port)) as other:
+        with connect(port) as other:
             other.sendall(b"x")
             assert other.recv(1) == b"x"
-            with socket.create_connection(("127.0.0.1", port)) as client, suppress(ConnectionError):
+            with connect(port) as client, suppress(ConnectionError):
                 client.sendall(BULK)
             with pytest.raises(ConnectionResetError):
                 other.recv(1)
@@ -310,10 +310,10 @@ def test_hexdump(option: str) -> None:
 def test_hexdump_of_many_clients(tmp_path: Path) -> None:
     """Each piece names its client, and each client has its own offsets."""
     clients = {}
-    with running("listen", "127.0.0.1:0", "--keep", "--hexdump", "--exec", "cat", "--greet", "hi") as process:
+    with running("listen", HERE, "--keep", "--hexdump", "--exec", "cat", "--greet", "hi") as process:
         port = process.port
         for data in (BULK[:20], BULK[20:50]):
-            with socket.create_connection(("127.0.0.1", port)) as client:
+            with connect(port) as client:
                 client.sendall(data)
                 client.shutdown(socket.SHUT_WR)
                 assert read_all(client) == b"hi" + data
@@ -331,7 +331,7 @@ def test_hexdump_of_many_clients(tmp_path: Path) -> None:
 def test_stderr_that_takes_no_dump_changes_nothing(redirection: str) -> None:
     """If stderr is closed, full or without a reader, the conversation continues and succeeds."""
     script = f'set -o pipefail; "$@" {redirection}; exit $?'
-    with peer(lambda sock: (sock.sendall(BULK), read_all(sock))[1]) as server:
+    with peer(send(BULK)) as server:
         done = netkit("connect", server.address, "--hexdump", "--send", "hi", wrapper=["bash", "-c", script, "sh"])
         assert done.code == 0
         assert server.result() == b"hi"
@@ -365,7 +365,7 @@ def test_stderr_that_nobody_reads_holds_no_signal(options: list[str], room: int)
     """SIGTERM ends netkit even while a full stderr holds up its output."""
     with (
         full_pipe(room) as (_, stderr),
-        peer(lambda sock: (sock.sendall(b"hi"), read_all(sock))) as server,
+        peer(send(b"hi")) as server,
         running("connect", server.address, *options, stderr=stderr) as process,
     ):
         process.stdin.write(BULK[:1000])
@@ -378,7 +378,7 @@ def test_dump_that_waits_for_its_reader_loses_nothing() -> None:
     """A slow reader of stderr slows the conversation down, and gets the whole dump."""
     with (
         full_pipe() as (reading, stderr),
-        peer(lambda sock: (sock.sendall(BULK[:10_000]), read_all(sock))[1]) as server,
+        peer(send(BULK[:10_000])) as server,
         running("connect", server.address, "--hexdump", stderr=stderr) as process,
     ):
         os.close(stderr)
@@ -399,18 +399,18 @@ def test_talk_does_not_break_into_a_dump(tmp_path: Path) -> None:
     port_file = tmp_path / "port"
     options = ("--keep", "-vvv", "--exec", "cat", "--port-file", str(port_file))
     with full_pipe(2 * select.PIPE_BUF) as (reading, stderr):
-        with running("listen", "127.0.0.1:0", *options, stderr=stderr) as process:
+        with running("listen", HERE, *options, stderr=stderr) as process:
             os.close(stderr)
             os.read(reading, 14 * select.PIPE_BUF)
             said = b""
             while b"\n" not in said:
                 said += os.read(reading, 100_000).lstrip(b"\0")
             port = int(port_file.read_text())
-            with socket.create_connection(("127.0.0.1", port)) as first:
+            with connect(port) as first:
                 first.sendall(BULK[:100_000])
                 while not pipe_is_full(reading):
                     os.sched_yield()
-                with socket.create_connection(("127.0.0.1", port)) as second:
+                with connect(port) as second:
                     second.sendall(b"x")
                     settle(process)
                     for _ in range(40):  # in small pieces, so that there is room again in the middle of rows
