@@ -207,7 +207,8 @@ def test_bombs_are_63(capfd: pytest.CaptureFixture[str], form: str) -> None:
     for args in ([], ["1", "2"]):
         message = refused(capfd, "pack", form, *args, code=63)
         assert message.startswith(f"cannot use format '{form[:40]}") and "it takes more than 16777216 bytes" in message
-    assert "more than 4 bytes" in refused(capfd, "pack", "--max-size", "4", "HIB", "1", "2", "3", code=63)
+    for words in (("HIB", "1", "2", "3"), ("str", "12345")):
+        assert "more than 4 bytes" in refused(capfd, "pack", "--max-size", "4", *words, code=63)
 
 
 @pytest.mark.fault("format that takes too much")

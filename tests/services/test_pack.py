@@ -570,6 +570,15 @@ def test_a_format_as_large_as_may_be() -> None:
     assert len(parse(f"{MAX_VALUES}B", MOST).fields) == MAX_VALUES
 
 
+def test_a_record_that_is_too_long() -> None:
+    """Fields without a size may not make a record too long either."""
+    form = parse("u8 str str", 4)
+    assert form.pack(["1", "a", "bc"]) == b"\1abc"
+    with pytest.raises(Failure, match=r"^cannot pack a record: it is more than 4 bytes \(--max-size\)$") as refused:
+        form.pack(["1", "a", "bcd"])
+    assert refused.value.exit is Exit.TOO_BIG
+
+
 # -- packing and unpacking, in any chunks
 
 FIELDS: dict[str, st.SearchStrategy[Any]] = {

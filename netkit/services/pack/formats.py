@@ -64,21 +64,26 @@ class Field(NamedTuple):
 
 
 class Format:
-    """Fields in order, and ``padding`` bytes after the last. Only the last field may have no size: it takes the rest.
+    """Fields in order, and ``padding`` bytes after the last, for records of at most ``max_size`` bytes.
 
-    ``numbers`` unpacks a whole record in one call, if all fields are numbers with the same byte order; else None.
+    To unpack, only the last field may have no size: it takes the rest. ``numbers`` unpacks a whole record in one call,
+    if all fields are numbers with the same byte order; else None.
     """
 
-    def __init__(self, fields: Sequence[Field], padding: int) -> None:
+    def __init__(self, fields: Sequence[Field], padding: int, max_size: int) -> None:
         self.fields = fields
         self.padding = padding
+        self.max_size = max_size
         last = fields[-1] if fields else None
         self.min_size = (last.start + (last.codec.size or 0) if last else 0) + padding
         self.size = None if last and last.codec.size is None else self.min_size
         self.numbers = _compiled(fields, padding)
 
     def pack(self, values: Sequence[str]) -> bytes:
-        """Encode values, given as typed. Raises Invalid for one that does not fit, and for too few or too many."""
+        """Encode values, given as typed. Raises Invalid for one that does not fit, and for too few or too many.
+
+        Raises Failure TOO_BIG if the fields without a size make the record too long.
+        """
         packed = bytearray()
         for field in self.fields:
             packed += bytes(field.padding)
@@ -92,6 +97,8 @@ class Format:
         if len(values) > len(self.fields):
             extra = f"value {len(self.fields) + 1} {_short(values[len(self.fields)])}"
             raise Invalid(f"{extra} has no field: the format has {len(self.fields)} and ends at offset {len(packed)}")
+        if len(packed) > self.max_size:
+            raise Failure(Exit.TOO_BIG, "pack a record", f"it is more than {self.max_size} bytes", detail="--max-size")
         return bytes(packed)
 
     def unpack(self, data: bytes, offset: int = 0) -> list[Value]:
@@ -153,7 +160,7 @@ def parse(form: str, max_size: int, *, reading: bool = False) -> Format:
         for field in layout.fields[:-1]:
             if field.codec.size is None:
                 raise Invalid(f"field {field.number} ({field.kind}) needs a length, as str8 has: more follow")
-    return Format(layout.fields, layout.padding)
+    return Format(layout.fields, layout.padding, max_size)
 
 
 def _short(word: str) -> str:
