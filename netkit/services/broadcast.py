@@ -29,12 +29,13 @@ class Output:
     async def write(self, data: bytes) -> None:
         """Write a chunk. If this is cancelled, the next call first writes the rest of it."""
         async with self._turn:
-            whole = self._rest + data
+            whole, self._rest = self._rest + data, b""
             before = self.terminal.counts.sent
             try:
                 await self.terminal.send(whole)
-            finally:
+            except BaseException:
                 self._rest = whole[self.terminal.counts.sent - before :]
+                raise
 
 
 class Side:

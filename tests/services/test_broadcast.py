@@ -17,7 +17,7 @@ from netkit.core.relay import NEVER, Ending
 from netkit.core.stream import Counts
 from netkit.core.sync import Condition, Event
 from netkit.services.broadcast import Output, keeping
-from netkit.services.join import Conversation
+from netkit.services.join import Conversation, Terminal
 from netkit.services.reply import reader, replying
 from netkit.services.server import Service
 from netkit.services.transforms import MAX_LINE, labelled
@@ -360,6 +360,19 @@ async def test_chunks_follow_each_other_on_a_full_stdout(cancelled: bool) -> Non
             first.cancel()
         desk.drain()
     assert desk.out == b"first\nsecond\n"
+
+
+@on_kernel
+async def test_what_is_not_written_is_not_kept() -> None:
+    """With --send-only what clients send is dropped, and takes no memory."""
+    output = Output(Terminal(writes=False))
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            await output.write(bytes(100_000))
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 # -- a reply to each client
