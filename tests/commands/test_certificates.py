@@ -28,15 +28,15 @@ OTHER = "sha256:" + "0" * 64
 AT_ONCE = ("--shutdown-after", "0")
 
 
-def certificates_of(path: str) -> list[Certificate]:
-    """Return the certificates of a PEM file."""
-    found = re.findall("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", Path(path).read_text(), re.DOTALL)
-    return [read(ssl.PEM_cert_to_DER_cert(text)) for text in found]
+def certificates_in(text: str) -> list[Certificate]:
+    """Return the certificates of a text in PEM, which may have other lines."""
+    found = re.findall("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", text, re.DOTALL)
+    return [read(ssl.PEM_cert_to_DER_cert(each)) for each in found]
 
 
 def fingerprint_of(pair: Pair) -> str:
     """Return the fingerprint of a pair's certificate."""
-    return certificates_of(pair.cert)[0].fingerprint
+    return certificates_in(Path(pair.cert).read_text())[0].fingerprint
 
 
 def answered(client: Secured) -> bytes:
@@ -132,13 +132,11 @@ def test_the_chain_is_shown_whatever_it_is(pki: Pki, kind: str) -> None:
     pair = {"good": lambda: pki.good, "chain": lambda: pki.below("chain")}.get(kind, lambda: pki.bad(kind))()
     bad = kind in BAD
     host = HERE if kind == "address as DNS name" else "localhost"
-    with peer(serving(pki.server(pair), lambda client: client.read_all())) as server:
+    with peer(serving(pki.server(pair), Secured.read_all)) as server:
         target = f"tls:{host}:{server.port}"
         done = netkit("connect", "-4", target, "--cafile", pki.ca, "--show-certs", input=b"secret")
         assert isinstance(server.result(), ssl.SSLError) if bad else server.result() == b""
-    file = pki.folder / "shown.pem"
-    file.write_bytes(done.out)
-    assert certificates_of(str(file)) == certificates_of(pair.cert)
+    assert certificates_in(done.out.decode()) == certificates_in(Path(pair.cert).read_text())
     assert (done.code, done.err.count("\n")) == ((60, 1) if bad else (0, 0))
     assert done.out.startswith(b" 0 s:")
 
@@ -146,7 +144,7 @@ def test_the_chain_is_shown_whatever_it_is(pki: Pki, kind: str) -> None:
 def test_showing_a_chain_reads_no_input(pki: Pki) -> None:
     """--show-certs does not wait for stdin."""
     with (
-        peer(serving(pki.server(), lambda client: client.read_all())) as server,
+        peer(serving(pki.server(), Secured.read_all)) as server,
         running("connect", f"tls:{server.address}", "--cafile", pki.ca, "--show-certs") as client,
     ):
         assert client.wait() == 0
@@ -154,35 +152,23 @@ def test_showing_a_chain_reads_no_input(pki: Pki) -> None:
 
 def test_the_chains_of_ports(pki: Pki) -> None:
     """portcheck prints the chain after each port, and in JSON, also for refused certificates."""
-    expired = pki.bad("expired")
-
-    def serve(client: Secured) -> bytes:
-        return client.read_all()
-
-    with peer(serving(pki.server(), serve)) as good, peer(serving(pki.server(expired), serve)) as bad:
-        ports = f"{good.port},{bad.port}"
-        options = (
-            f"tls:localhost:{ports}",
-            f"localhost:{good.port}",
-            "-4",
-            "--cafile",
-            pki.ca,
-            "--show-certs",
-            "--all-open",
+    pairs = pki.good, pki.bad("expired")
+    with (
+        peer(serving(pki.server(pairs[0]), Secured.read_all)) as good,
+        peer(serving(pki.server(pairs[1]), Secured.read_all)) as bad,
+    ):
+        ports = (f"tls:localhost:{good.port},{bad.port}", f"localhost:{good.port}", "-4", "--all-open")
+        text, lines = (
+            netkit("portcheck", *ports, "--cafile", pki.ca, "--show-certs", *options) for options in ((), ("--json",))
         )
-        text, lines = netkit("portcheck", *options), netkit("portcheck", *options, "--json")
-    file = pki.folder / "ports.pem"
-    file.write_bytes(text.out)
-    wanted = {fingerprint_of(pki.good), fingerprint_of(expired)}
-    assert {each.fingerprint for each in certificates_of(str(file))} == wanted
+    wanted = set(map(fingerprint_of, pairs))
+    assert {each.fingerprint for each in certificates_in(text.out.decode())} == wanted
     told = [json.loads(line) for line in lines.out.splitlines()]
-    assert {each["tls"]["fingerprint"] for each in told if "tls" in each} == wanted
-    for each in told:
-        chain = each.get("tls", {}).get("chain", [])
-        assert [read(ssl.PEM_cert_to_DER_cert(pem)).fingerprint for pem in chain] == (
-            [each["tls"]["fingerprint"]] if "tls" in each else []
-        )
-    assert len(told) == 3
+    secured = [each["tls"] for each in told if "tls" in each]
+    assert (len(told), {each["fingerprint"] for each in secured}) == (3, wanted)
+    for each in secured:
+        [certificate] = certificates_in("".join(each["chain"]))
+        assert certificate.fingerprint == each["fingerprint"]
     assert (text.code, lines.code) == (60, 60)
 
 
