@@ -5,19 +5,19 @@ import os
 import re
 import signal
 import socket
-import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support import NETKIT, PATIENCE, Finished, free_port, netkit, peer, read_all, running
+from tests.support import PATIENCE, Finished, free_port, netkit, peer, read_all, running
 from tests.support.certificates import Pki
 from tests.support.namespaces import FIREWALL, network, separate
 from tests.support.partners import nginx, s_server
-from tests.support.peers import send
+from tests.support.peers import address, send, udp
 from tests.support.processes import resolver, tool
 from tests.support.refusals import mistake
 
@@ -201,13 +201,10 @@ def test_expect_in_time() -> None:
 
 def test_any_does_not_wait_for_the_rest() -> None:
     """--any exits with the first port that is as wanted, without waiting for the others."""
-    server = f"ip link set lo up; {NETKIT[0]} -m netkit echo localhost:2500 --once --for 10s --port-file $PORT"
-    server += " < /dev/null > /dev/null 2>&1 &\n"
-    server += "while [ ! -s $PORT ]; do :; done\n"
-    with tempfile.TemporaryDirectory() as folder:
-        found = behind_firewall(
-            "portcheck", "127.0.0.1:1000,2500", "--any", "-w", "1h", limits=f"PORT={folder}/port\n{server}"
-        )
+    tool("nft")
+    with network(FIREWALL) as here, running("echo", "127.0.0.1:2500", wrapper=here.inside) as server:
+        assert server.port == 2500
+        found = netkit("portcheck", "127.0.0.1:1000,2500", "--any", "-w", "1h", wrapper=here.inside)
     assert (found.code, found.err) == (0, "")
     assert [row[1] for row in rows(found)] == ["2500/tcp"]
 
@@ -215,23 +212,18 @@ def test_any_does_not_wait_for_the_rest() -> None:
 @pytest.mark.fault("filtered port for datagrams")
 def test_udp() -> None:
     """Over UDP a port is open if it answers and closed after an ICMP error; --payload is sent in it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
-        server.bind(("127.0.0.1", 0))
-        server.settimeout(PATIENCE)
-        port = server.getsockname()[1]
-        got: list[bytes] = []
 
-        def answer() -> None:
-            data, client = server.recvfrom(100)
-            got.append(data)
-            server.sendto(b"pong\x07", client)
+    def answer(server: socket.socket) -> bytes:
+        data, client = server.recvfrom(100)
+        server.sendto(b"pong\x07", client)
+        return data
 
-        thread = threading.Thread(target=answer)
-        thread.start()
-        found = netkit("portcheck", "--udp", f"127.0.0.1:{port},1", "--payload", "00ff 70", "--banner", "--all-open")
-        thread.join()
-        silent = netkit("portcheck", "--udp", f"127.0.0.1:{port}", "-w", "60ms")
-    assert got == [b"\x00\xffp"]
+    with udp() as server, ThreadPoolExecutor() as pool:
+        asked = pool.submit(answer, server)
+        ports = f"{address(server)},1"
+        found = netkit("portcheck", "--udp", ports, "--payload", "00ff 70", "--banner", "--all-open")
+        assert asked.result() == b"\x00\xffp"
+        silent = netkit("portcheck", "--udp", address(server), "-w", "60ms")
     assert {(row[3], row[5]) for row in rows(found)} == {("open", r"pong\x07"), ("closed", "connection refused")}
     assert found.code == 7
     assert (silent.code, rows(silent)[0][3]) == (28, "open|filtered")
@@ -350,23 +342,19 @@ def test_command_does_not_run_if_a_port_is_missing() -> None:
     assert "; not ready: 127.0.0.1:1 (connection refused, " in last
 
 
-def test_wait_looks_names_up_again() -> None:
+def test_wait_looks_names_up_again(tmp_path: Path) -> None:
     """--wait looks the name up again in each round; here it is added to /etc/hosts meanwhile."""
     resolver()
-    port = free_port()
-    hosts = f"/tmp/hosts.{os.getpid()}"
-    with socket.create_server(("127.0.0.1", port)):
-        learn = f"cp /etc/hosts {hosts}; mount --bind {hosts} /etc/hosts; rm {hosts}"
-        namespace = separate(learn, network=False)
-        try:
-            with running("portcheck", f"late.invalid:{port}", "--wait", "20s", "-vv", wrapper=namespace) as check:
-                check.line("late.invalid.* is unknown: name not found; again in")
-                with open(f"/proc/{check.pid}/root/etc/hosts", "a", encoding="ascii") as file:
-                    file.write("127.0.0.1 late.invalid\n")
-                result = check.finish()
-        finally:
-            if os.path.exists(hosts):
-                os.unlink(hosts)
+    hosts = tmp_path / "hosts"
+    hosts.write_bytes(Path("/etc/hosts").read_bytes())
+    namespace = separate(f"mount --bind {hosts} /etc/hosts", network=False)
+    with peer(read_all) as server:
+        args = ["portcheck", f"late.invalid:{server.port}", "--wait", "20s", "-vv"]
+        with running(*args, wrapper=namespace) as check:
+            check.line("late.invalid.* is unknown: name not found; again in")
+            with hosts.open("a") as file:
+                file.write("127.0.0.1 late.invalid\n")
+            result = check.finish()
     assert (result.code, result.out.split(b"\t")[3]) == (0, b"open")
 
 
