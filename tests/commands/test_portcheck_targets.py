@@ -1,4 +1,4 @@
-"""Targets of portcheck: lists, ranges, networks and stdin, and the rate of checks."""
+"""Targets of portcheck: lists, ranges, networks and stdin."""
 
 import json
 import re
