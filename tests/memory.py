@@ -74,6 +74,9 @@ class MemoryStream:
         self._out.ended = True
         self._out.changed()
 
+    async def shutdown(self) -> None:
+        await self.send_eof()
+
     def unacknowledged(self) -> int:
         return 0
 

@@ -1,0 +1,166 @@
+"""What ``fetch`` requests, and over which connection: redirects, retries and several URLs, in memory."""
+
+from contextlib import nullcontext, suppress
+from typing import Any
+
+import h11
+import pytest
+
+from netkit.core.errors import Exit, Failure
+from netkit.core.events import ignore
+from netkit.core.kernel import Group
+from netkit.core.stream import Connection
+from netkit.protocols.http import Head
+from netkit.protocols.url import Url, parse
+from netkit.services.fetch.asked import Asked
+from netkit.services.fetch.client import Fetching, fetch_each
+from netkit.services.fetch.connections import connections
+from netkit.services.fetch.places import Place
+from netkit.services.fetch.timing import Timing
+from tests.clock import run
+from tests.memory import MemoryStream, pair
+from tests.support.sites import answer, redirect
+
+HANG_UP, SILENT = None, b""
+BUSY = answer(b"busy", "503 Service Unavailable", Retry_After="0")
+DONE = answer(b"done")
+PART = answer(b"done", "206 Partial Content", Content_Range="bytes 0-3/9")
+LENGTH, TO_THE_END = b"Content-Length: 4\r\n\r\ndone", b"Connection: close\r\n\r\ndone"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n4\r\ndone\r\n0\r\n\r\n"
+FORM = {"body": b"body", "fields": (("Content-Type", b"text/plain"),)}
+POSTED, PUT = "POST / text/plain body", "PUT / text/plain body"
+
+
+class Web:
+    """A server in memory that answers all requests in order. ``got`` are these, each with its connection's number."""
+
+    def __init__(self, answers: list[bytes | None]) -> None:
+        self.got: list[str] = []
+        self.connections = 0
+        self._answers = iter(answers)
+
+    async def dial(self, url: Url, own: bool, group: Group, patience: float | None) -> Connection:
+        """Connect to the server."""
+        self.connections += 1
+        ours, theirs = pair()
+        group.start_soon(self._serve(theirs, self.connections))
+        return ours  # type: ignore[return-value]
+
+    async def _serve(self, stream: MemoryStream, number: int) -> None:
+        with suppress(Failure):
+            while request := await _request(stream):
+                self.got.append(f"{number} {request}")
+                reply = next(self._answers)
+                await stream.send(reply or b"")
+                if reply is HANG_UP or b"Connection: close" in reply:
+                    await stream.send_eof()
+
+
+async def _request(stream: MemoryStream) -> str:
+    """The method, target, type and body of the next request; empty if there is none."""
+    words, http = "", h11.Connection(h11.SERVER)
+    while True:
+        match http.next_event():
+            case h11.Request() as head:
+                fields = dict(head.headers)
+                words = b" ".join([head.method, head.target, *filter(None, [fields.get(b"content-type")])]).decode()
+            case h11.Data() as part:
+                words += f" {part.data.decode()}"
+            case h11.NEED_DATA:
+                http.receive_data(await stream.recv())
+            case _:
+                return words
+
+
+class Written(Place):
+    """A place in memory; it is its own stream."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def open(self, head: Head) -> Any:
+        return self
+
+    async def send(self, data: bytes) -> None:
+        self.data += data
+
+
+def fetched(answers: list[bytes | None], asked: dict[str, Any]) -> tuple[list[str], bytes, Exit]:
+    """Fetch ``urls`` of ``asked``, with ``retry`` and ``wait``; return the requests, what was written, and the end."""
+    about = dict(asked)
+    how = about.pop("retry", None), about.pop("wait", None)
+    urls = about.pop("urls", "http://h/").split()
+    web, place, failures = Web(answers), Written(), list[Failure]()
+
+    async def main() -> None:
+        async with connections(web.dial, ignore) as links:
+            each = [(Asked(url=parse(url), **about), nullcontext(place)) for url in urls]
+            fetching = Fetching(links, lambda url: None, ignore, Timing(), *how)
+            await fetch_each(each, fetching, None, None, failures.append)
+
+    run(main())
+    return web.got, place.data, failures[0].exit if failures else Exit.OK
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked", "got", "out", "code"),
+    [
+        # redirects
+        ([redirect("/x")] * 10 + [DONE], {}, ["1 GET /"] + ["1 GET /x"] * 10, b"done", Exit.OK),
+        ([redirect("/x")] * 11, {}, ["1 GET /"] + ["1 GET /x"] * 10, b"", Exit.REDIRECTS),
+        ([DONE], {"max_redirects": 0}, ["1 GET /"], b"done", Exit.OK),
+        ([redirect("/x")], {"max_redirects": 0}, ["1 GET /"], b"", Exit.REDIRECTS),
+        ([redirect("/#x")] * 3, {"max_redirects": 2}, ["1 GET /"] * 3, b"", Exit.REDIRECTS),
+        ([answer(b"done", "302 Found")], {}, ["1 GET /"], b"done", Exit.OK),
+        # 301 and 302 turn POST into GET, 303 every method but HEAD; 307 repeats the request with its body
+        ([redirect("/x", 301), DONE], {"method": "POST", **FORM}, [f"1 {POSTED}", "1 GET /x"], b"done", Exit.OK),
+        ([redirect("/x", 302), DONE], {"method": "POST", **FORM}, [f"1 {POSTED}", "1 GET /x"], b"done", Exit.OK),
+        ([redirect("/", 302), DONE], {"method": "PUT", **FORM}, [f"1 {PUT}", f"1 {PUT}"], b"done", Exit.OK),
+        ([redirect("/x", 303), DONE], {"method": "PUT", **FORM}, [f"1 {PUT}", "1 GET /x"], b"done", Exit.OK),
+        ([redirect("/", 307), DONE], {"method": "POST", **FORM}, [f"1 {POSTED}", f"2 {POSTED}"], b"done", Exit.OK),
+        ([answer(b"", "303 No", Location="/"), answer()], {"method": "HEAD"}, ["1 HEAD /"] * 2, b"", Exit.OK),
+        # a part is an answer only to Range
+        ([PART], {}, ["1 GET /"], b"", Exit.PROTOCOL),
+        ([PART], {"fields": (("Range", b"bytes=0-3"),)}, ["1 GET /"], b"done", Exit.OK),
+        # what is busy is asked again; after the last try the answer counts
+        ([BUSY, answer(b"", "429 Too Many"), DONE], {"retry": 2}, ["1 GET /"] * 3, b"done", Exit.OK),
+        ([BUSY, BUSY], {"retry": 1}, ["1 GET /"] * 2, b"busy", Exit.OK),
+        ([BUSY, BUSY], {"retry": 1, "fail": True}, ["1 GET /"] * 2, b"", Exit.HTTP),
+        ([BUSY], {"retry": 1, "method": "POST"}, ["1 POST /"], b"busy", Exit.OK),
+        ([answer(b"busy", "503 No", Retry_After="7200")], {"retry": 1}, ["1 GET /"], b"busy", Exit.OK),
+        ([answer(b"busy", "503 No", Retry_After="60")], {"wait": 30.0}, ["1 GET /"], b"", Exit.TIMEOUT),
+        # so is what leaves without a word, unless it may not be repeated
+        ([HANG_UP, DONE], {"wait": 10.0}, ["1 GET /", "2 GET /"], b"done", Exit.OK),
+        ([HANG_UP, DONE], {"retry": 1, "method": "PUT"}, ["1 PUT /", "2 PUT /"], b"done", Exit.OK),
+        ([HANG_UP], {"retry": 1, "method": "POST"}, ["1 POST /"], b"", Exit.PROTOCOL),
+        ([HANG_UP], {}, ["1 GET /"], b"", Exit.PROTOCOL),
+        # URLs of one server share a connection, also after redirects, until the server closes it
+        (
+            [answer(b"a"), answer(b"b", Connection="close"), redirect("/d"), answer(b"d"), answer(b"e")],
+            {"urls": "http://h/a http://h/b http://h/c http://h/e"},
+            ["1 GET /a", "1 GET /b", "2 GET /c", "2 GET /d", "2 GET /e"],
+            b"abde",
+            Exit.OK,
+        ),
+        ([DONE] * 2, {"urls": "http://h/a http://g/b"}, ["1 GET /a", "2 GET /b"], b"donedone", Exit.OK),
+        # if it ends as it is used again, the request is repeated; a POST could not be
+        ([DONE, HANG_UP, DONE], {"urls": "http://h/ http://h/"}, ["1 GET /"] * 2 + ["2 GET /"], b"donedone", Exit.OK),
+        ([DONE] * 2, {"urls": "http://h/ " * 2, "method": "POST"}, ["1 POST /", "2 POST /"], b"donedone", Exit.OK),
+        # silence
+        ([SILENT], {"idle_timeout": 5.0}, ["1 GET /"], b"", Exit.TIMEOUT),
+        ([SILENT], {"wait": 5.0}, ["1 GET /"], b"", Exit.TIMEOUT),
+        ([answer(b"some", length=5)], {"idle_timeout": 5.0}, ["1 GET /"], b"some", Exit.TIMEOUT),
+    ],
+)
+def test_requests(answers: list[bytes | None], asked: dict[str, Any], got: list[str], out: bytes, code: Exit) -> None:
+    """These are the requests, each with the number of its connection, and this is written."""
+    assert fetched(answers, asked) == (got, out, code)
+
+
+@pytest.mark.parametrize("size", [4, 3])
+@pytest.mark.parametrize("framing", [LENGTH, CHUNKED, TO_THE_END])
+def test_max_size(framing: bytes, size: int) -> None:
+    """A body of that size is allowed; of a longer one that much is written, or nothing if its length is known."""
+    written = b"" if framing is LENGTH else b"don"
+    end = (b"done", Exit.OK) if size == 4 else (written, Exit.TOO_BIG)
+    assert fetched([b"HTTP/1.1 200 OK\r\n" + framing], {"max_size": size})[1:] == end
