@@ -1,4 +1,4 @@
-"""fetch from the command line: complete files or none, resuming, TLS, unix sockets and signals."""
+"""fetch from the command line: complete files or none, TLS, unix sockets and signals."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ import pytest
 
 from tests.support import NETKIT, PATIENCE, died_by, free_port, netkit, peer, read_all, running
 from tests.support.certificates import Pki
-from tests.support.data import OTHER, check_same, files
+from tests.support.data import check_same, files
 from tests.support.namespaces import separate
 from tests.support.peers import full_backlog
 from tests.support.processes import ends
@@ -124,17 +124,6 @@ def test_a_full_disk(tmp_path: Path) -> None:
         assert left == (["file.netkit-info", "file.netkit-part"] if sent is WHOLE else [])
 
 
-def test_no_content_is_no_file(tmp_path: Path) -> None:
-    """A 304 to a condition of the user keeps the file as it is; a 304 without one is exit code 8."""
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    same = b'HTTP/1.1 304 Not Modified\r\nETag: "v1"\r\n\r\n'
-    with site(same, same) as web:
-        fetch(web.url, "-o", str(path), "--force", "-H", 'If-None-Match: "v1"')
-        assert "was not asked" in fetch(web.url, "-o", str(path), "--force", code=8).err
-    assert path.read_bytes() == b"old"
-
-
 # -- resuming
 
 
@@ -153,159 +142,6 @@ def test_going_on_after_a_signal(number: signal.Signals) -> None:
         assert web.conditions == [(None, None), (f"bytes={HALF}-", '"v1"')]
         check_same(path.read_bytes(), BODY)
         assert files(path.parent) == ["file"]
-
-
-def test_going_on_again_and_again(tmp_path: Path) -> None:
-    """After a timeout (28), a 503 (22) and a cut (18) the part is kept, and in the end the file is complete."""
-    path = str(tmp_path / "file")
-    with site(held(CUT), answer(b"", "503 Busy"), rest(HALF, 1000), rest(HALF + 1000)) as web:
-        assert "--idle-timeout" in fetch(web.url, "-o", path, "--idle-timeout", "1s", code=28).err
-        fetch(web.url, "-o", path, "--resume", code=22)
-        assert f"(1000 of {len(BODY) - HALF} bytes)" in fetch(web.url, "-o", path, "--resume", code=18).err
-        assert files(tmp_path) == ["file.netkit-info", "file.netkit-part"]
-        fetch(web.url, "-o", path, "--resume")
-        ranges = [None, f"bytes={HALF}-", f"bytes={HALF}-", f"bytes={HALF + 1000}-"]
-        assert [asked for asked, _ in web.conditions] == ranges
-    check_same(Path(path).read_bytes(), BODY)
-    assert files(tmp_path) == ["file"]
-
-
-def test_going_on_where_a_redirect_leads(tmp_path: Path) -> None:
-    """A part belongs to the URL as given; --resume follows the redirect again and asks that server for the rest."""
-    path = tmp_path / "file"
-    with site(CUT, rest(HALF)) as mirror:
-        with site(*[redirect(mirror.url)] * 2) as web:
-            fetch(web.url, "-o", str(path), code=18)
-            fetch(web.url, "-o", str(path), "--resume")
-        assert mirror.conditions == [(None, None), (f"bytes={HALF}-", '"v1"')]
-    check_same(path.read_bytes(), BODY)
-
-
-@pytest.mark.parametrize("second", [rest(HALF, tag='"v2"'), answer(b"", "416 Range Not Satisfiable")])
-def test_another_version(tmp_path: Path, second: bytes) -> None:
-    """If the rest is of another version, or there is none, the part is dropped and the whole new version is fetched."""
-    path = tmp_path / "file"
-    with site(CUT, second, answer(b"new", ETag='"v2"')) as web:
-        fetch(web.url, "-o", str(path), code=18)
-        fetch(web.url, "-o", str(path), "--resume")
-        assert [asked for asked, _ in web.conditions] == [None, f"bytes={HALF}-", None]
-    assert path.read_bytes() == b"new"
-    assert files(tmp_path) == ["file"]
-
-
-@pytest.mark.parametrize("options", [["--include"], ["--data", "x"]])
-def test_what_is_no_part_is_not_gone_on_with(options: list[str]) -> None:
-    """Output with --include, or the answer to a POST, is not resumed."""
-    with tempfile.TemporaryDirectory() as folder, site(CUT, WHOLE) as web:
-        path = Path(folder) / "file"
-        fetch(web.url, "-o", str(path), *options, code=18)
-        fetch(web.url, "-o", str(path), "--resume")
-        assert web.conditions[1] == (None, None)
-        check_same(path.read_bytes(), BODY)
-
-
-SAME = b"HTTP/1.1 304 Not Modified\r\n\r\n"
-STAMPED = answer(BODY, Last_Modified="Fri, 20 Nov 2020 11:00:00 GMT", Date="Fri, 20 Nov 2020 12:00:00 GMT")
-
-
-def needs_attributes(folder: Path) -> None:
-    """Skip the test if files cannot have extended attributes."""
-    try:
-        os.setxattr(folder, "user.netkit.test", b"")
-    except OSError:
-        pytest.skip("the file system of the tests has no extended attributes")
-
-
-@pytest.mark.parametrize(
-    ("first", "condition"),
-    [((WHOLE,), "if-none-match"), ((CUT, rest(HALF)), "if-none-match"), ((STAMPED,), "if-modified-since")],
-)
-def test_a_file_that_is_whole(tmp_path: Path, first: tuple[bytes, ...], condition: str) -> None:
-    """--resume of a complete file asks whether it has changed: if not it is kept, otherwise the exit code is 23."""
-    needs_attributes(tmp_path)
-    path = tmp_path / "file"
-    with site(*first, SAME, answer(b"new"), answer(b"new", ETag='"v2"')) as web:
-        for code in (18, 0)[-len(first) :]:
-            fetch(web.url, "-o", str(path), "--resume", code=code)
-        before = path.stat()
-        fetch(web.url, "-o", str(path), "--resume")
-        assert path.stat() == before
-        assert web.got[-1].fields[condition] in ('"v1"', "Fri, 20 Nov 2020 11:00:00 GMT")
-        assert "the server has another version" in fetch(web.url, "-o", str(path), "--resume", code=23).err
-        assert path.stat() == before
-        fetch(web.url, "-o", str(path), "--resume", "--force")
-    assert path.read_bytes() == b"new"
-    assert files(tmp_path) == ["file"]
-
-
-@pytest.mark.parametrize("change", ["other URL", "other bytes", "no validator", "forged"])
-def test_a_file_of_which_nobody_knows(tmp_path: Path, change: str) -> None:
-    """--resume keeps a complete file, with 23, if netkit does not know its version for certain."""
-    needs_attributes(tmp_path)
-    path = tmp_path / "file"
-    with site(answer(BODY) if change == "no validator" else WHOLE, WHOLE) as web:
-        fetch(web.url, "-o", str(path))
-        if change == "other bytes":
-            path.write_bytes(OTHER)
-        if change == "forged":
-            known = os.getxattr(path, "user.netkit.version")
-            os.setxattr(path, "user.netkit.version", known.replace(b"v1", rb"v1\r\nX: y"))
-        before = path.stat()
-        url = f"{web.url}/other" if change == "other URL" else web.url
-        assert "it exists (the server sends no parts" in fetch(url, "-o", str(path), "--resume", code=23).err
-        assert web.conditions[1] == (f"bytes={len(BODY) - 65536}-{len(BODY) - 1}", None)
-    assert path.stat() == before
-
-
-def tail(size: int, whole: int = len(BODY), **fields: str) -> bytes:
-    """Return a 206 answer with the last 64 KiB of the first ``size`` bytes of the body."""
-    start = max(size - 65536, 0)
-    about = {"Content_Range": f"bytes {start}-{size - 1}/{whole}", "Last_Modified": OLD, "ETag": '"v1"', **fields}
-    return answer(BODY[start:size], "206 Partial Content", **about)
-
-
-OLD = "Fri, 20 Nov 2020 11:00:00 GMT"
-
-
-@pytest.mark.parametrize("size", [1000, HALF, len(BODY)])
-def test_what_another_tool_has_left(tmp_path: Path, size: int) -> None:
-    """--resume completes a part of another tool if its last bytes match the server's; a complete file is kept."""
-    path = tmp_path / "file"
-    path.write_bytes(BODY[:size])
-    with site(tail(size), rest(size, 10), rest(size + 10)) as web:
-        if size < len(BODY):
-            fetch(web.url, "-o", str(path), "--resume", code=18)
-            assert files(tmp_path) == ["file.netkit-info", "file.netkit-part"]
-            fetch(web.url, "-o", str(path), "--resume")
-            assert web.conditions[1:] == [(f"bytes={size}-", '"v1"'), (f"bytes={size + 10}-", '"v1"')]
-        else:
-            fetch(web.url, "-o", str(path), "--resume")
-    check_same(path.read_bytes(), BODY)
-    assert files(tmp_path) == ["file"]
-
-
-@pytest.mark.parametrize(
-    ("sent", "reason"),
-    [
-        (tail(HALF - 1), "no parts"),
-        (tail(HALF, HALF - 1), "how much"),
-        (answer(b"", "416 Range Not Satisfiable"), "has less"),
-        (tail(HALF, Last_Modified="Fri, 20 Nov 2099 11:00:00 GMT"), "may be newer"),
-        (tail(HALF, Last_Modified="once"), "may be newer"),
-        (tail(HALF, Last_Modified=""), "may be newer"),
-        (tail(HALF, Last_Modified="Fri, 20 Nov 2020 11:00:00"), "may be newer"),  # without a zone
-        (tail(HALF).replace(BODY[HALF - 9 : HALF], b"different"), "another version"),
-        (tail(HALF, ETag="W/v1"), "no version"),
-    ],
-)
-def test_what_another_tool_has_left_may_be_something_else(tmp_path: Path, sent: bytes, reason: str) -> None:
-    """If a file of another tool may be of another version, it is exit code 23 with the reason, and the file is kept."""
-    path = tmp_path / "file"
-    path.write_bytes(BODY[:HALF])
-    with site(sent) as web:
-        assert reason in fetch(web.url, "-o", str(path), "--resume", code=23).err
-    check_same(path.read_bytes(), BODY[:HALF])
-    assert files(tmp_path) == ["file"]
 
 
 # -- TLS

@@ -1,27 +1,18 @@
 """What ``fetch`` requests, and over which connection: redirects, retries and several URLs, in memory."""
 
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from typing import Any
 
-import h11
 import pytest
 
-from netkit.core.errors import Exit, Failure
-from netkit.core.events import ignore
-from netkit.core.kernel import Group
-from netkit.core.stream import Connection
+from netkit.core.errors import Exit
 from netkit.protocols.http import Head
-from netkit.protocols.url import Url, parse
+from netkit.protocols.url import parse
 from netkit.services.fetch.asked import Asked
-from netkit.services.fetch.client import Fetching, fetch_each
-from netkit.services.fetch.connections import connections
 from netkit.services.fetch.places import Place
-from netkit.services.fetch.timing import Timing
-from tests.clock import run
-from tests.memory import MemoryStream, pair
+from tests.support.fetching import HANG_UP, SILENT, Web, fetch_from
 from tests.support.sites import answer, redirect
 
-HANG_UP, SILENT = None, b""
 BUSY = answer(b"busy", "503 Service Unavailable", Retry_After="0")
 DONE = answer(b"done")
 PART = answer(b"done", "206 Partial Content", Content_Range="bytes 0-3/9")
@@ -29,47 +20,6 @@ LENGTH, TO_THE_END = b"Content-Length: 4\r\n\r\ndone", b"Connection: close\r\n\r
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n4\r\ndone\r\n0\r\n\r\n"
 FORM = {"body": b"body", "fields": (("Content-Type", b"text/plain"),)}
 POSTED, PUT = "POST / text/plain body", "PUT / text/plain body"
-
-
-class Web:
-    """A server in memory that answers all requests in order. ``got`` are these, each with its connection's number."""
-
-    def __init__(self, answers: list[bytes | None]) -> None:
-        self.got: list[str] = []
-        self.connections = 0
-        self._answers = iter(answers)
-
-    async def dial(self, url: Url, own: bool, group: Group, patience: float | None) -> Connection:
-        """Connect to the server."""
-        self.connections += 1
-        ours, theirs = pair()
-        group.start_soon(self._serve(theirs, self.connections))
-        return ours  # type: ignore[return-value]
-
-    async def _serve(self, stream: MemoryStream, number: int) -> None:
-        with suppress(Failure):
-            while request := await _request(stream):
-                self.got.append(f"{number} {request}")
-                reply = next(self._answers)
-                await stream.send(reply or b"")
-                if reply is HANG_UP or b"Connection: close" in reply:
-                    await stream.send_eof()
-
-
-async def _request(stream: MemoryStream) -> str:
-    """The method, target, type and body of the next request; empty if there is none."""
-    words, http = "", h11.Connection(h11.SERVER)
-    while True:
-        match http.next_event():
-            case h11.Request() as head:
-                fields = dict(head.headers)
-                words = b" ".join([head.method, head.target, *filter(None, [fields.get(b"content-type")])]).decode()
-            case h11.Data() as part:
-                words += f" {part.data.decode()}"
-            case h11.NEED_DATA:
-                http.receive_data(await stream.recv())
-            case _:
-                return words
 
 
 class Written(Place):
@@ -90,15 +40,8 @@ def fetched(answers: list[bytes | None], asked: dict[str, Any]) -> tuple[list[st
     about = dict(asked)
     how = about.pop("retry", None), about.pop("wait", None)
     urls = about.pop("urls", "http://h/").split()
-    web, place, failures = Web(answers), Written(), list[Failure]()
-
-    async def main() -> None:
-        async with connections(web.dial, ignore) as links:
-            each = [(Asked(url=parse(url), **about), nullcontext(place)) for url in urls]
-            fetching = Fetching(links, lambda url: None, ignore, Timing(), *how)
-            await fetch_each(each, fetching, None, None, failures.append)
-
-    run(main())
+    web, place = Web(answers), Written()
+    failures = fetch_from(web, [(Asked(url=parse(url), **about), nullcontext(place)) for url in urls], *how)
     return web.got, place.data, failures[0].exit if failures else Exit.OK
 
 
