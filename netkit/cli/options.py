@@ -283,10 +283,19 @@ class ProgressOptions(Record):
             return None
         return 0.0 if self.progress else 0.5
 
-    def show(self, verbosity: Verbosity) -> "Show | None":
-        """The function that shows transfers on stderr's terminal, or None."""
+    def show_and_tell(self, verbosity: Verbosity) -> "tuple[Show | None, Tell | None]":
+        """The functions that show transfers on stderr's terminal, and that sum them up if they were shown, or None."""
         after = self.after()
-        return None if after is None or verbosity.quiet or verbosity.json else showing(after)
+        if after is None or verbosity.quiet or verbosity.json:
+            return None, None
+
+        def tell(transfers: Sequence["Transfer"], seconds: float, acknowledges: bool) -> None:
+            if seconds >= after:
+                from netkit.output.rate import outcome
+
+                console.say(outcome(transfers, seconds, acknowledges=acknowledges))
+
+        return showing(after), None if verbosity.verbose else tell  # -v sums them up anyway
 
     def shown(
         self, verbosity: Verbosity, record: RecordOptions, *, reads: bool, writes: bool, long: bool = True
@@ -299,22 +308,8 @@ class ProgressOptions(Record):
 
         ways = Ways(reads, writes, long)
         seen = ways.moves and not record.dumps(verbosity)
-        show, tell = (self.show(verbosity), self.tell(verbosity)) if seen else (None, None)
+        show, tell = self.show_and_tell(verbosity) if seen else (None, None)
         return Shown(show, tell, ways, self.wiping() if same_terminal(1, 2) else None)
-
-    def tell(self, verbosity: Verbosity) -> "Tell | None":
-        """The function that writes a summary of transfers that were shown, or None."""
-        if self.show(verbosity) is None or verbosity.verbose:  # -v writes it anyway
-            return None
-        after = self.after() or 0.0
-
-        def tell(transfers: Sequence["Transfer"], seconds: float, acknowledges: bool) -> None:
-            if seconds >= after:
-                from netkit.output.rate import outcome
-
-                console.say(outcome(transfers, seconds, acknowledges=acknowledges))
-
-        return tell
 
     def wiping(self) -> Callable[[], bytes]:
         """A function that returns the bytes to erase the picture, if there is one, on stdout's terminal."""

@@ -260,7 +260,7 @@ def fetch(
     if user is not None:
         urls = tuple(url.with_user(*login(user)) for url in urls)
     seen = data_file is not None or (not head and (paths or Ways(reads=False, writes=True).receives))
-    show, tell = (progress.show(client.verbosity), progress.tell(client.verbosity)) if seen else (None, None)
+    show, tell = progress.show_and_tell(client.verbosity) if seen else (None, None)
     via = None if socket is None else parse_address(f"unix:{socket.removeprefix('unix:')}", "client")
     timing = Timing()
     client.watch(timing.watching)
