@@ -36,8 +36,8 @@ class Option(click.Option):
         self.takes_value = not (self.is_flag or self.count)
 
 
-class Section(NamedTuple):
-    """A heading for options in help and man pages."""
+class Heading(NamedTuple):
+    """A heading over options in help and man pages."""
 
     title: str
 
@@ -46,15 +46,15 @@ class Section(NamedTuple):
         return click.option(*names, cls=Option, section=self.title, **attributes)
 
 
-ADDRESSES = Section("Addresses")
-CHECKING = Section("Checking")
-REQUEST = Section("Request")
-SERVING = Section("Serving")
-TLS = Section("TLS")
-ENDING = Section("Ending")
-DATA = Section("Data")
-TIME = Section("Time")
-OUTPUT = Section("Output")
+ADDRESSES = Heading("Addresses")
+CHECKING = Heading("Checking")
+REQUEST = Heading("Request")
+SERVING = Heading("Serving")
+TLS = Heading("TLS")
+ENDING = Heading("Ending")
+DATA = Heading("Data")
+TIME = Heading("Time")
+OUTPUT = Heading("Output")
 
 
 class Command(click.Command):

@@ -83,10 +83,6 @@ class LayerOptions:
         """Whether TLS follows one of them, even without --tls."""
         return any(row.secures and self._values.get(row.name) for row in ROWS)
 
-    def joined(self, other: "LayerOptions") -> "LayerOptions":
-        """The layers of both."""
-        return LayerOptions({**self._values, **other._values})
-
     def __contains__(self, name: str) -> bool:
         return bool(self._values.get(name))
 
@@ -109,15 +105,14 @@ NO_LAYERS = LayerOptions({})
 
 def layer_options(*names: str) -> Decorator:
     """Add the options of the layers ``names``; the function gets one LayerOptions, ``between``, of all its layers."""
-    rows = [row for row in ROWS if row.name in names]
+    options = [row.option for row in ROWS if row.name in names and row.option]
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
-        def call(**values: Any) -> Any:
-            own = LayerOptions({name: values.pop(name) for name in names})
-            between = values.pop("between", NO_LAYERS)
-            return function(**values, between=between.joined(own))
+        def call(**values: Any) -> Any:  # the first call of several takes the values of all
+            between = {row.name: values.pop(row.name) for row in ROWS if row.name in values}
+            return function(**{"between": LayerOptions(between), **values})
 
-        return chained(*(row.option for row in rows if row.option))(call)
+        return chained(*options)(call)
 
     return decorate
