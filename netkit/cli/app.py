@@ -125,9 +125,15 @@ def run(args: list[str]) -> int:
 
 def _wants_json(command: click.Command, args: Sequence[str]) -> bool:
     """Whether a usage error is written as JSON, as other failures of this command are; ``args`` are as typed."""
-    typed = set(takewhile(lambda word: word != "--", args))
-    known = any("--json" in option.opts for option in command.params)
-    return known and "--json" in typed and not typed & {"-q", "--quiet"}
+    if not isinstance(command, Command) or "--json" not in command.options:
+        return False
+    typed = set()
+    words = iter(args)
+    for word in takewhile(lambda word: word != "--", words):
+        typed.add(word)
+        if word.startswith("-") and command.wants_value(word):
+            next(words, None)
+    return "--json" in typed and not typed & {"-q", "--quiet"}
 
 
 def _sentence(error: click.UsageError) -> str:

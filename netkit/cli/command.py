@@ -90,7 +90,7 @@ class Command(click.Command):
                 help="Show this help.",
             )
         )
-        self._options = {name: p for p in self.params if isinstance(p, Option) for name in p.opts}
+        self.options = {name: p for p in self.params if isinstance(p, Option) for name in p.opts}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Sort options from words first, so that click cannot take one for the other."""
@@ -104,7 +104,7 @@ class Command(click.Command):
             rest = super().parse_args(ctx, [*options, "--", *words])
             if self.takes_command:
                 ctx.params["command"] = tuple(command or ())
-            check(self.rules, self._options, ctx)
+            check(self.rules, self.options, ctx)
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -126,28 +126,28 @@ class Command(click.Command):
             arg = rest.pop(0)
             if arg == "--":
                 return options, words, rest
-            if not arg.startswith("-") or (_WORD.fullmatch(arg) and arg[:2] not in self._options):
+            if not arg.startswith("-") or (_WORD.fullmatch(arg) and arg[:2] not in self.options):
                 words.append(arg)
                 continue
-            if "-" + arg.partition("=")[0] in self._options:
+            if "-" + arg.partition("=")[0] in self.options:
                 raise click.NoSuchOption(arg, possibilities=["-" + arg])
-            if arg in self.habits and arg not in self._options:  # before click takes it for several short options
+            if arg in self.habits and arg not in self.options:  # before click takes it for several short options
                 raise click.NoSuchOption(arg)
             options.append(arg)
-            if self._wants_value(arg):
+            if self.wants_value(arg):
                 if not rest:
                     name = arg if arg.startswith("--") else "-" + arg[-1]
                     raise click.UsageError(f"option {name!r} needs a value")
                 options.append(rest.pop(0))
         return options, words, None
 
-    def _wants_value(self, arg: str) -> bool:
+    def wants_value(self, arg: str) -> bool:
         """Whether the next word is the value of this option."""
         if arg.startswith("--"):
-            option = self._options.get(arg)
+            option = self.options.get(arg)
             return option is not None and option.takes_value
         for position, letter in enumerate(arg[1:], 2):
-            option = self._options.get("-" + letter)
+            option = self.options.get("-" + letter)
             if option is None:
                 return False
             if option.takes_value:
@@ -160,7 +160,7 @@ def check_again(**later: Any) -> None:
     ctx = click.get_current_context()
     assert isinstance(ctx.command, Command)
     ctx.params.update(later)
-    check(ctx.command.rules, ctx.command._options, ctx)
+    check(ctx.command.rules, ctx.command.options, ctx)
 
 
 @contextmanager

@@ -245,6 +245,7 @@ def test_failure_of_a_conversation(
     ("name", "args", "says"),
     [
         ("connect", ["5432"], "port 5432 has no host"),
+        ("connect", ["hw"], "'hw' has no port"),  # which is not -w, which takes a value
         ("connect", ['h"}\n{"event":"closed', "80"], r"""host 'h"}\n{"event"' contains"""),
         ("connect", ["\x1b[31mh\x9b\u202e\udcff", "80"], "contains a space or a control character"),
         ("listen", ["0", "--gret", "x"], "no such option '--gret'"),
@@ -255,17 +256,25 @@ def test_failure_of_a_conversation(
 )
 def test_a_mistake_is_an_object(name: str, args: list[str], says: str, capfd: pytest.CaptureFixture[str]) -> None:
     """A usage error is an object too."""
-    assert run([name, "--json", *args]) == 2
+    assert run([name, *args, "--json"]) == 2
     out, err = capfd.readouterr()
     [found] = parse(err, name)
     assert (out, found["event"], found["exit_code"], found["error"]["kind"]) == ("", "error", 2, "usage")
     assert says in found["reason"] == found["error"]["message"]
 
 
-def test_json_of_command_is_not_ours(capfd: pytest.CaptureFixture[str]) -> None:
-    """A usage error is a line if --json stands behind ``--``, where it is COMMAND's."""
-    assert run(["fetch", "http://h/", "--", "--json"]) == 2
-    assert capfd.readouterr().err.startswith("netkit fetch: words after '--'")
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["fetch", "http://h/", "--", "--json"], "words after '--'"),
+        (["connect", "h", "1", "2", "--send", "--json"], "unexpected word '2'"),
+        (["connect", "h", "1", "2", "-vw", "--json"], "--connect-timeout: '--json' is not a duration"),
+    ],
+)
+def test_json_that_is_no_option(args: list[str], says: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """A usage error is a line if --json is a word of COMMAND or the value of an option."""
+    assert run(args) == 2
+    assert capfd.readouterr().err.startswith(f"netkit {args[0]}: {says}")
 
 
 # -- totals
