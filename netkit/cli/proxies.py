@@ -1,9 +1,10 @@
 """The proxy options of clients."""
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from netkit.cli.command import ADDRESSES, gathered
+from netkit.cli.command import ADDRESSES, Decorator, gathered
 from netkit.cli.rules import Case, needs
 from netkit.cli.types import FILE, Parsed
 
@@ -94,38 +95,22 @@ def _parse_or_none(text: str) -> "Proxy | None":
 
 _FORM = "socks5h://[USER:PASSWORD@]HOST[:PORT], or socks5, socks4a, socks4, http, https; repeatable, the nearest first"
 
-_file_option = ADDRESSES.option(
-    "--proxy-user-file", type=FILE, help="Read USER:PASSWORD from FILE, for proxies whose URL has no user."
-)
-_file_rule = needs("--proxy-user-file", on="--proxy")
+HTTPS_PROXY = Case("an https:// proxy", lambda values: ProxyOptions(values.get("proxy", ())).secured)
 
-HTTPS_PROXY = Case(
-    "an https:// proxy",
-    lambda values: ProxyOptions(values.get("proxy", ())).secured,
-)
 
-proxy_options = gathered(
-    "proxies",
-    ProxyOptions,
-    ADDRESSES.option(
-        "--proxy",
-        type=Parsed("URL", "netkit.protocols.proxy.parse"),
-        multiple=True,
-        help=f"Connect through a proxy: {_FORM}.",
-    ),
-    _file_option,
-    rules=[_file_rule],
-)
+def _proxy_options(parse: Callable[[str], "Proxy | None"] | str, words: str) -> Decorator:
+    return gathered(
+        "proxies",
+        ProxyOptions,
+        ADDRESSES.option("--proxy", type=Parsed("URL", parse), multiple=True, help=f"{words}: {_FORM}."),
+        ADDRESSES.option(
+            "--proxy-user-file", type=FILE, help="Read USER:PASSWORD from FILE, for proxies whose URL has no user."
+        ),
+        rules=[needs("--proxy-user-file", on="--proxy")],
+    )
 
-fetch_proxy_options = gathered(
-    "proxies",
-    ProxyOptions,
-    ADDRESSES.option(
-        "--proxy",
-        type=Parsed("URL", _parse_or_none),
-        multiple=True,
-        help=f"Go through a proxy instead of those in the environment, '' through none: {_FORM}.",
-    ),
-    _file_option,
-    rules=[_file_rule],
+
+proxy_options = _proxy_options("netkit.protocols.proxy.parse", "Connect through a proxy")
+fetch_proxy_options = _proxy_options(
+    _parse_or_none, "Go through a proxy instead of those in the environment, '' through none"
 )
