@@ -16,7 +16,7 @@ HABITS = {
     "-c": "--sh-exec CMD of netkit connect and netkit listen has the shell run it",
     "-U": "write unix:PATH as the address",
     "-V --version": "netkit --version prints the version",
-    "--ssl": "--tls, or tls: before the address",
+    "--ssl": "netkit connect tls:HOST:PORT speaks TLS",
     "--udp": "datagrams are netkit udp-send and netkit udp-serve, and a conversation netkit connect udp:ADDRESS",
 }
 
@@ -44,8 +44,11 @@ COMMAND_HABITS = {
     "version": "netkit --version prints the version",
 }
 
+TLS_HABITS = {"--ssl": "--tls, or tls: before the address"}
+
 SERVER_HABITS = {
     **HABITS,
+    **TLS_HABITS,
     "-l": "this listens already",
     "-k": "any number of clients are served",
     "-p --port": "the port is part of the address: PORT, :PORT or HOST:PORT",

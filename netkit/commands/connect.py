@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 HABITS = {
     **habits.HABITS,
+    **habits.TLS_HABITS,
     "-l": "netkit listen ADDRESS listens",
     "-u --udp": "udp:HOST:PORT is the address of a conversation in datagrams",
     "-e": "--exec CMD runs a program over the connection",

@@ -77,6 +77,7 @@ _SEVERAL = Case("several URLs", lambda values: len(values["urls"]) > 1)
         "-# --progress-bar": "--progress shows it at once",
         "--retry-max-time --retry-connrefused --retry-delay --tries -t": "--retry N tries again, --wait D for so long",
         "-l": "netkit listen ADDRESS listens",
+        "--ssl": "an https URL is secured",
     },
     rules=[
         excluded("--proxy", by=options.UNIX, why="a proxy connects to hosts and ports"),

@@ -53,6 +53,7 @@ _FORMATS = ("text", "json", *_REPORTS)
     words="TARGET... [-- COMMAND...]",
     habits={
         **habits.HABITS,
+        **habits.TLS_HABITS,
         "-z": "netkit portcheck only looks anyway",
         "-u": "--udp checks UDP ports",
         "-p": "the ports are part of the target: HOST:22,80,8000-8010",

@@ -14,6 +14,7 @@ from netkit.output.console import View
     words="[NAME...]",
     habits={
         **habits.HABITS,
+        **habits.TLS_HABITS,
         "-t": "--type MX asks DNS for that type of record",
         "-x": "an address is looked up in reverse anyway",
         "-p": "the port is part of the server's address: --server HOST:PORT",

@@ -11,6 +11,7 @@ from netkit.cli.types import COUNT, DURATION, GROUP, TEXT, choice
     words="ADDRESS [-- COMMAND...]",
     habits={
         **habits.SERVER_HABITS,
+        "--ssl": "datagrams are not secured",
         "-u": "datagrams are all that netkit udp-serve receives",
         "-k": "any number of peers are heard",
         "-w -i": "--idle-timeout D gives up when nothing comes",
