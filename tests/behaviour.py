@@ -8,18 +8,15 @@ import contextlib
 import os
 import shutil
 import socket
-import ssl
 import subprocess
 import tempfile
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import trustme
-
 from tests.benchmarks.measure import NETKIT
-from tests.support.peers import free_port, reset
+from tests.support.certificates import Pki
+from tests.support.peers import free_port, peer, reset
 
 HERE = "127.0.0.1"
 _PATIENCE = 15.0  # s after which a tool counts as hanging
@@ -90,27 +87,16 @@ def commands(port: int, case: Case, cafile: str) -> dict[str, list[str]]:
     }
 
 
-def serve(listener: socket.socket, peer: Peer, context: ssl.SSLContext | None) -> None:
-    """Serve the first client."""
-    client = listener.accept()[0]
-    with contextlib.suppress(OSError):
-        if context is not None:
-            client = context.wrap_socket(client, server_side=True)
-        peer(client)
-    client.close()
-
-
-def observed(case: Case, argv: Sequence[str], port: int, context: ssl.SSLContext | None) -> str:
-    """Run one tool against the peer of a case, and return what happened, in words."""
+def observed(case: Case, tool: str, pki: Pki) -> str:
+    """Run one tool in a case, and return what happened, in words."""
     with contextlib.ExitStack() as stack:
         question = stack.enter_context(tempfile.TemporaryFile())
         question.write(bytes(case.sent))
         question.seek(0)
-        if case.peer is not None:
-            listener = stack.enter_context(socket.create_server((HERE, port)))
-            serving = threading.Thread(target=serve, args=(listener, case.peer, context), daemon=True)
-            serving.start()
-            stack.callback(serving.join, _PATIENCE)
+        port = stack.enter_context(peer(_behaviour(case, pki))).port if case.peer else free_port()
+        argv = commands(port, case, pki.ca).get(tool)
+        if argv is None or not shutil.which(argv[0]):
+            return "-"
         try:
             done = subprocess.run(argv, stdin=question, capture_output=True, timeout=_PATIENCE)
         except subprocess.TimeoutExpired:
@@ -120,26 +106,28 @@ def observed(case: Case, argv: Sequence[str], port: int, context: ssl.SSLContext
     return f"exit {done.returncode}{came}{said if done.returncode or not came else ''}"
 
 
+def _behaviour(case: Case, pki: Pki) -> Peer:
+    """The peer of a case, over TLS if that is used."""
+    assert case.peer is not None
+    if not case.secured:
+        return case.peer
+    context, behave = pki.server(), case.peer
+
+    def serve(client: socket.socket) -> None:
+        with context.wrap_socket(client, server_side=True) as secured:
+            behave(secured)
+
+    return serve
+
+
 def main() -> None:
     """Run all cases, and print the table."""
     tools = ("netkit", "nc", "ncat", "socat")
-    authority = trustme.CA()
     with tempfile.TemporaryDirectory() as folder:
-        cafile = str(Path(folder) / "ca.pem")
-        authority.cert_pem.write_to_path(cafile)
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        authority.issue_cert("localhost", HERE).configure_cert(context)
+        pki = Pki(Path(folder))
         print("| | " + " | ".join(tools) + " |\n" + "|---" * (len(tools) + 1) + "|")
         for case in CASES:
-            port = free_port()
-            typed = commands(port, case, cafile)
-            cells = [
-                observed(case, typed[tool], port, context if case.secured else None)
-                if tool in typed and shutil.which(typed[tool][0])
-                else "-"
-                for tool in tools
-            ]
-            print(f"| {case.words} | {' | '.join(cells)} |", flush=True)
+            print(f"| {case.words} | {' | '.join(observed(case, tool, pki) for tool in tools)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import trustme
-
 from tests.benchmarks.measure import NETKIT
 from tests.support import peers
+from tests.support.certificates import Pki
+from tests.support.processes import children, cpu_seconds, descriptors, memory
 
 _HOST = "127.83.79.75"  # an address of loopback that nothing else uses
 _REST = 150.0  # s: an association of the datagram relay lasts 60, and FIN-WAIT-2 of a half-closed connection, too
@@ -67,16 +67,9 @@ class Server:
 
     def held(self) -> Held:
         """Return what the server holds now."""
-        own = Path(f"/proc/{self.process.pid}")
-        status = dict(line.split(":", 1) for line in (own / "status").read_text().splitlines())
-        below = (own / "task" / str(self.process.pid) / "children").read_text().split()
-        memory = int(status["VmRSS"].split()[0]) / 1024
-        return Held(len(os.listdir(own / "fd")), len(below), int(status["Threads"]), memory)
-
-    def cpu(self) -> float:
-        """Return the seconds of CPU that the server has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        pid = self.process.pid
+        threads = len(os.listdir(f"/proc/{pid}/task"))
+        return Held(descriptors(pid), len(children(pid)), threads, memory(pid) / (1 << 20))
 
     def stay(self, client: socket.socket) -> None:
         """Keep a client connected, and close the oldest one if there are too many."""
@@ -97,10 +90,8 @@ Visit = Callable[[Server], None]
 
 def _client(server: Server) -> socket.socket:
     sock = socket.create_connection((_HOST, server.port), _PATIENCE)
-    return _secured(sock) if server.tls else sock
-
-
-def _secured(sock: socket.socket) -> socket.socket:
+    if not server.tls:
+        return sock
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
@@ -211,10 +202,7 @@ def _servers() -> Iterator[list[Server]]:
     """Start all servers, and kill them after the block."""
     found: list[Server] = []
     with tempfile.TemporaryDirectory() as folder:
-        issued = trustme.CA().issue_cert("localhost")
-        cert, key = str(Path(folder) / "cert.pem"), str(Path(folder) / "key.pem")
-        issued.cert_chain_pems[0].write_to_path(cert)
-        issued.private_key_pem.write_to_path(key)
+        pair = Pki(Path(folder)).good
         try:
             found.append(echo := Server("echo", "echo", f"{_HOST}:0"))
             found.append(udp := Server("udp-serve", "udp-serve", f"{_HOST}:0", "--reply-with", "echo", datagrams=True))
@@ -223,7 +211,7 @@ def _servers() -> Iterator[list[Server]]:
             found.append(Server("relay", "relay", f"{_HOST}:0", f"{_HOST}:{echo.port}"))
             words = ("relay", f"{_HOST}:0", f"{_HOST}:{udp.port}", "--udp")
             found.append(Server("relay --udp", *words, datagrams=True))
-            found.append(Server("echo tls:", "echo", f"tls:{_HOST}:0", "--cert", cert, "--key", key, tls=True))
+            found.append(Server("echo tls:", "echo", f"tls:{_HOST}:0", *pair.options(), tls=True))
             yield found
         finally:
             for server in found:
@@ -281,9 +269,9 @@ def _more(held: Held, wanted: Held) -> bool:
 
 def _idle(servers: list[Server]) -> dict[str, float]:
     """Return the share of a processor that each server uses without clients."""
-    used = {server.name: server.cpu() for server in servers}
+    used = {server.name: cpu_seconds(server.process.pid) for server in servers}
     threading.Event().wait(_IDLE)
-    return {server.name: (server.cpu() - used[server.name]) / _IDLE for server in servers}
+    return {server.name: (cpu_seconds(server.process.pid) - used[server.name]) / _IDLE for server in servers}
 
 
 def show(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -313,8 +301,8 @@ def main(seconds: float) -> int:
                 bad.append(name)
             most = Held(*map(max, first[name], second[name]))
             counts = [" ".join(str(look[part]) for look in (start[name], most, after[name])) for part in range(3)]
-            memory = " ".join(f"{look.memory:.1f}" for look in (start[name], middle[name], most, after[name]))
-            rows.append([name, str(server.counts.total()), *counts, memory, f"{idle[name]:.1%}"])
+            sizes = " ".join(f"{look.memory:.1f}" for look in (start[name], middle[name], most, after[name]))
+            rows.append([name, str(server.counts.total()), *counts, sizes, f"{idle[name]:.1%}"])
         heads = ["server", "clients", "descriptors", "processes", "threads", "memory, MiB", "idle CPU"]
         show(f"at the start, at most during {seconds:.0f} s, and after; memory after the first half too", heads, rows)
         print("all are back at rest" if not bad else f"not back at rest: {', '.join(bad)}")
