@@ -17,13 +17,11 @@ from tests.support.partners import check_page, content, file_of, nginx, run, tcp
 
 
 @pytest.mark.parametrize("server", ["nc", "ncat", "socat"])
-@pytest.mark.parametrize(
-    ("sent", "answer"), [(DATA, b""), (b"", OTHER), (DATA, OTHER)], ids=["to server", "from server", "both ways"]
-)
+@pytest.mark.parametrize(("sent", "answer"), [(b"", OTHER), (DATA, OTHER)], ids=["from server", "both ways"])
 def test_connect_to_a_listening_tool(server: str, sent: bytes, answer: bytes) -> None:
     """Data arrives intact at connect and at the server, and both exit with 0."""
     # nc and ncat as servers discard unsent data when their client half-closes.
-    options = ["--no-shutdown"] if server != "socat" and answer else []
+    options = ["--no-shutdown"] if server != "socat" else []
     with file_of(answer) as stdin, file_of() as stdout, tcp_server(server, stdin=stdin, stdout=stdout) as (other, at):
         ours = run([*NETKIT, "connect", at, *options], sent)
         assert other.finish().code == 0
