@@ -62,15 +62,14 @@ def begin_a_page(sock: socket.socket) -> None:
     say_some(sock)
 
 
-KINDS = ["pipe", "terminal"]
-TALK = ["-vvv", "--json"]
+kinds = pytest.mark.parametrize("kind", ["pipe", "terminal"])
+talks = pytest.mark.parametrize(("talk", "kind"), [("-vvv", "terminal"), ("--json", "pipe")])
 
 
 # -- stderr
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("talk", TALK)
+@talks
 @pytest.mark.parametrize("name", ["echo", "upper", "relay", "listen"])
 def test_server_whose_stderr_takes_nothing(name: str, talk: str, kind: str) -> None:
     """A server whose stderr is full still serves clients, also several at a time, and dies by a signal."""
@@ -86,8 +85,7 @@ def test_server_whose_stderr_takes_nothing(name: str, talk: str, kind: str) -> N
             dies(server)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("talk", TALK)
+@talks
 @pytest.mark.parametrize("words", [["echo", "--udp"], ["upper", "--udp"], ["udp-serve", "--reply-with", "echo"]])
 def test_datagrams_while_stderr_takes_nothing(words: list[str], talk: str, kind: str) -> None:
     """A server of datagrams whose stderr is full still answers each datagram."""
@@ -104,8 +102,7 @@ def test_datagrams_while_stderr_takes_nothing(words: list[str], talk: str, kind:
             dies(server)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("talk", TALK)
+@talks
 @pytest.mark.parametrize("name", ["connect", "fetch", "portcheck", "udp-send", "resolve"])
 def test_client_whose_stderr_takes_nothing(name: str, talk: str, kind: str) -> None:
     """A client whose stderr is full still works, and dies by a signal."""
@@ -159,7 +156,7 @@ def test_what_stderr_did_not_take_is_counted_once_it_does() -> None:
 # -- stdout
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@kinds
 @pytest.mark.parametrize("name", ["connect", "listen", "listen --keep", "udp-serve", "fetch", "portcheck", "resolve"])
 def test_stdout_that_takes_nothing(name: str, kind: str) -> None:
     """If stdout is full, netkit waits for its reader, but dies by a signal."""
@@ -188,7 +185,7 @@ def test_stdout_that_takes_nothing(name: str, kind: str) -> None:
                 dies(process)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@kinds
 @pytest.mark.parametrize(
     "words", [["--version"], ["help"], ["echo", HERE, "--print-port"], ["sockets", "--watch", "1s"]]
 )
