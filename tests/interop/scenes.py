@@ -327,7 +327,6 @@ SCENES = {
     ),
     "netkit portcheck host 20-80": Scene(f"(.*\n)?{open_port('host', '80')}", needs="web", err="of 61 open"),
     "netkit portcheck host 1-65535": Scene(f"(.*\n)?{open_port('host', '80')}.*", needs="web", err="of 65535 open"),
-    "netkit portcheck db 1-65535": Scene(f"(.*\n)?{open_port('db', '80')}.*", needs="web", err="of 65535 open"),
     "netkit portcheck 10.0.0.0/24:22": Scene(open_port("10.0.0.5", "22"), needs="db ssh", err="1 of 256 open"),
     "netkit portcheck 10.0.0.0/24:22 --max-rate 200": Scene(
         open_port("10.0.0.5", "22"), needs="db ssh", err="1 of 256 open"
