@@ -38,6 +38,6 @@ def refused(capfd: pytest.CaptureFixture[str], *args: str, code: int = 2) -> str
     assert run(list(args)) == code
     out, err = capfd.readouterr()
     assert out == ""
-    assert err.count("\n") == 1 and len(err) <= 400 and err[:-1].isascii() and err[:-1].isprintable()
-    assert err.startswith(f"netkit {args[0]}: ")
-    return err.removeprefix(f"netkit {args[0]}: ").rstrip("\n")
+    line, prefix = the_line(err), f"netkit {args[0]}: "
+    assert line.startswith(prefix)
+    return line.removeprefix(prefix)
