@@ -50,33 +50,37 @@ def test_their_servers(name: str) -> None:
         assert client.finish() == (0, b"answer\n", "")
 
 
-def await_lines(log: Path, count: int) -> None:
-    """Wait until a log has so many lines."""
+def rsyslog(folder: Path, inputs: str) -> tuple[list[str], Path]:
+    """Return the command line of an rsyslog with these inputs, and the log to which it writes the texts of messages."""
+    log, config = folder / "log", folder / "conf"
+    config.write_text(
+        f"""
+        global(workDirectory="{folder}")
+        {inputs}
+        template(name="bare" type="string" string="%msg%\\n")
+        action(type="omfile" file="{log}" template="bare")
+        """
+    )
+    return [tool("rsyslogd"), "-n", "-f", str(config), "-i", str(folder / "pid")], log
+
+
+def lines_of(log: Path, count: int) -> list[str]:
+    """Wait until a log has ``count`` lines, and return them."""
     deadline = time.monotonic() + PATIENCE
     while not log.exists() or log.read_text().count("\n") < count:
         assert time.monotonic() < deadline, log.read_text() if log.exists() else "nothing was logged"
         os.sched_yield()
+    return log.read_text().splitlines()
 
 
 def test_a_syslog_server(tmp_path: Path) -> None:
     """udp-send --lines sends rsyslog one message for each line."""
     port = free_port()
-    log, config = tmp_path / "log", tmp_path / "conf"
-    config.write_text(
-        f"""
-        module(load="imudp")
-        global(workDirectory="{tmp_path}")
-        input(type="imudp" address="127.0.0.1" port="{port}" ruleset="all")
-        template(name="bare" type="string" string="%msg%\\n")
-        ruleset(name="all") {{ action(type="omfile" file="{log}" template="bare") }}
-        """
-    )
-    argv = [tool("rsyslogd"), "-n", "-f", str(config), "-i", str(tmp_path / "pid")]
+    argv, log = rsyslog(tmp_path, f'module(load="imudp") input(type="imudp" address="127.0.0.1" port="{port}")')
     lines = [f"<14>Nov 20 12:00:00 host netkit: message {number}" for number in range(50)]
     with bound(argv, port):
         assert netkit("udp-send", "--lines", f"127.0.0.1:{port}", input="\n".join(lines).encode()).code == 0
-        await_lines(log, 50)
-    assert log.read_text().splitlines() == [f" message {number}" for number in range(50)]
+        assert lines_of(log, 50) == [f" message {number}" for number in range(50)]
 
 
 def test_a_name_server() -> None:
@@ -178,21 +182,13 @@ def test_logger_over_a_unix_socket(tmp_path: Path) -> None:
 
 def test_the_socket_of_a_syslog_server(tmp_path: Path) -> None:
     """rsyslog's imuxsock accepts a message of udp-send like one of syslog(3)."""
-    path, log, config = tmp_path / "socket", tmp_path / "log", tmp_path / "conf"
-    config.write_text(
-        f"""
-        module(load="imuxsock" SysSock.Use="off")
-        global(workDirectory="{tmp_path}")
-        input(type="imuxsock" Socket="{path}" UseSysTimeStamp="off")
-        template(name="bare" type="string" string="%msg%\\n")
-        action(type="omfile" file="{log}" template="bare")
-        """
-    )
-    with running(argv=[tool("rsyslogd"), "-n", "-f", str(config), "-i", str(tmp_path / "pid")]) as server:
+    path = tmp_path / "socket"
+    ours = f'input(type="imuxsock" Socket="{path}" UseSysTimeStamp="off")'
+    argv, log = rsyslog(tmp_path, 'module(load="imuxsock" SysSock.Use="off") ' + ours)
+    with running(argv=argv) as server:
         await_listener(f"unix:{path}", server)
         assert netkit("udp-send", f"unix:{path}", "<14>Nov 20 12:00:00 netkit: hello") == (0, b"", "")
-        await_lines(log, 1)
-    assert "hello" in log.read_text()
+        assert "hello" in lines_of(log, 1)[0]
 
 
 def test_a_service_says_that_it_is_ready(tmp_path: Path) -> None:

@@ -45,17 +45,13 @@ def inside(folder: Path, tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> 
         yield run
 
 
-def check(done: subprocess.CompletedProcess[str], *words: str) -> str:
-    """Check that a command succeeded and printed these words, and return its output."""
+def ran(inside: Inside, line: str | Sequence[str], *words: str) -> str:
+    """Run a line of shell or a list of words, check that it succeeds and prints ``words``, and return its output."""
+    done = inside("sh", "-ec", line) if isinstance(line, str) else inside(*line)
     assert done.returncode == 0, done.stderr
     for word in words:
         assert word in done.stdout
     return done.stdout
-
-
-def ran(inside: Inside, line: str | Sequence[str], *words: str) -> str:
-    """Run a command, a line of shell or a list of words; check that it succeeds, and return its output."""
-    return check(inside("sh", "-ec", line) if isinstance(line, str) else inside(*line), *words)
 
 
 def test_each_recipe_is_tested_here() -> None:
