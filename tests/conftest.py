@@ -27,8 +27,15 @@ for _name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
 # The tests start netkit hundreds of times. With this variable set, each start would compile all modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# Property tests have no time limit, as other load on the machine would make them fail.
-hypothesis.settings.register_profile("netkit", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+# Property tests have no time limit, as other load on the machine would make them fail. No examples are kept.
+for _profile, _examples in (("netkit", 100), ("quick", 10)):
+    hypothesis.settings.register_profile(
+        _profile,
+        deadline=None,
+        database=None,
+        max_examples=_examples,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
 hypothesis.settings.load_profile("netkit")
 
 

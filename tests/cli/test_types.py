@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.cli.types import (
@@ -29,7 +29,6 @@ from netkit.cli.types import (
     size,
 )
 
-PROPERTY = settings(max_examples=100, deadline=None, database=None)
 TEN_YEARS = 10 * 365 * 24 * 3600
 ARGUMENTS = st.text() | st.binary().map(os.fsdecode)
 # Text that no number is, even if Python accepts some of it as one, and text that a shell or an option would take.
@@ -204,7 +203,6 @@ def test_duration_of_nothing(text: str) -> None:
     assert "no time at all" in refusal(DURATION, text)
 
 
-@PROPERTY
 @given(
     st.integers(1, TEN_YEARS // 86400),
     st.sampled_from([("ms", 0.001), ("s", 1), ("", 1), ("m", 60), ("h", 3600), ("d", 86400)]),
@@ -215,7 +213,6 @@ def test_duration_is_number_times_unit(number: int, unit: tuple[str, float]) -> 
     assert read(DURATION, f"{number}{name}") == pytest.approx(number * seconds, rel=1e-12)
 
 
-@PROPERTY
 @given(st.floats(0.001, TEN_YEARS - 1).map(lambda seconds: f"{seconds:f}"))
 def test_duration_with_a_fraction(text: str) -> None:
     """A decimal fraction is that number of seconds."""
@@ -236,7 +233,6 @@ def spelled(data: bytes) -> st.SearchStrategy[str]:
     return st.tuples(*map(ways, data)).map("".join)
 
 
-@PROPERTY
 @given(st.binary(max_size=20).flatmap(lambda data: st.tuples(st.just(data), spelled(data))))
 def test_text_can_spell_any_bytes(case: tuple[bytes, str]) -> None:
     """Any bytes can be spelled as text, each byte in any of its spellings."""
@@ -244,7 +240,6 @@ def test_text_can_spell_any_bytes(case: tuple[bytes, str]) -> None:
     assert read(TEXT, text) == data
 
 
-@PROPERTY
 @given(ARGUMENTS.filter(lambda text: "\\" not in text))
 def test_text_without_escapes_is_itself(text: str) -> None:
     """Text without a backslash becomes the bytes of the argument, UTF-8 or not."""
@@ -257,7 +252,6 @@ def test_bytes_as_python_shows_them(shown: str) -> None:
     assert read(OCTETS, shown) == ast.literal_eval(shown if shown.startswith("b") else f"b'{shown}'")
 
 
-@PROPERTY
 @given(st.binary())
 def test_hex_can_spell_any_bytes(data: bytes) -> None:
     """Any bytes are parsed from hex, with spaces or without."""
@@ -285,7 +279,6 @@ ANY: list[tuple[Parsed, str, Callable[[str, Any], bool]]] = [
 
 
 @pytest.mark.parametrize(("kind", "letters", "fits"), ANY, ids=[kind.name for kind, _, _ in ANY])
-@PROPERTY
 @given(data=st.data())
 def test_any_text_is_a_value_or_refused(
     kind: Parsed, letters: str, fits: Callable[[str, Any], bool], data: st.DataObject

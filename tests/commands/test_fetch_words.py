@@ -7,14 +7,13 @@ from typing import Any
 
 import click
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from netkit.cli.app import run
 from netkit.cli.types import FIELD, METHOD
 from tests.support.refusals import the_line
 
-PROPERTY = settings(max_examples=100, deadline=None, database=None)
 ARGUMENTS = st.text() | st.binary().map(os.fsdecode)
 URL = "http://127.0.0.1:{port}/"
 
@@ -143,7 +142,6 @@ def test_value_is_refused(kind: Any, text: str) -> None:
         read(kind, text)
 
 
-@PROPERTY
 @given(ARGUMENTS | st.tuples(st.sampled_from(["A", "x-y", ""]), ARGUMENTS).map(": ".join))
 @example("A: \r\nB: c")
 def test_any_text_is_a_field_or_refused(text: str) -> None:
@@ -166,7 +164,6 @@ def test_method(text: str) -> None:
     assert read(METHOD, text) == text
 
 
-@PROPERTY
 @given(ARGUMENTS)
 @example("GET\n")
 @example("")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from netkit.core.address import (
@@ -23,7 +23,6 @@ from netkit.core.address import (
 from netkit.core.errors import Invalid
 
 ROLES: tuple[Role, ...] = ("client", "server")
-PROPERTY = settings(max_examples=100, deadline=None, database=None)
 
 
 def refusal(words: Sequence[str], role: Role) -> str:
@@ -659,35 +658,30 @@ NEAR_MISSES = st.lists(FRAGMENTS, max_size=6).map("".join)
 WORDS = st.lists(ARGUMENTS | NEAR_MISSES, max_size=4)
 
 
-@PROPERTY
 @given(UNIX | DIALLED)
 def test_client_text_parses_back(endpoint: Endpoint) -> None:
     """The text of a client's endpoint parses back to the same endpoint."""
     assert parse(str(endpoint), "client", udp=True) == endpoint
 
 
-@PROPERTY
 @given(UNIX | SERVED)
 def test_server_text_parses_back(endpoint: Endpoint) -> None:
     """The text of a server's endpoint parses back to the same endpoint."""
     assert parse(str(endpoint), "server", udp=True) == endpoint
 
 
-@PROPERTY
 @given(NAMES | IPV4, st.integers(1, 65535), st.sampled_from(ROLES))
 def test_one_word_or_two(host: str, port: int, role: Role) -> None:
     """HOST PORT and HOST:PORT mean the same."""
     assert take([host, str(port)], role) == take([f"{host}:{port}"], role)
 
 
-@PROPERTY
 @given(IPV6, st.integers(1, 65535), st.sampled_from(ROLES))
 def test_brackets_change_nothing(host: str, port: int, role: Role) -> None:
     """An IPv6 address is the same with and without brackets."""
     assert take([host, str(port)], role) == take([f"[{host}]", str(port)], role) == take([f"[{host}]:{port}"], role)
 
 
-@PROPERTY
 @given(WORDS, st.sampled_from(ROLES))
 @example(["fe80::1%a]b", "80"], "client")
 @example(["fe80::1%[", "80"], "client")
@@ -708,7 +702,6 @@ def test_anything_is_an_address_or_refused(words: list[str], role: Role) -> None
 
 
 @pytest.mark.fault("digits beyond ASCII")
-@PROPERTY
 @given(ARGUMENTS | NEAR_MISSES, st.sampled_from(ROLES))
 def test_any_text_is_a_port_or_refused(text: str, role: Role) -> None:
     """Any text for a port is refused in one line or gives a port, which for digits is their value."""
@@ -721,7 +714,6 @@ def test_any_text_is_a_port_or_refused(text: str, role: Role) -> None:
         assert str(port) == text or not text.isdigit()
 
 
-@PROPERTY
 @given(ARGUMENTS | NEAR_MISSES)
 def test_any_text_is_a_source_or_refused(text: str) -> None:
     """Any text for a source is refused in one line or gives a source whose host is an IP address."""

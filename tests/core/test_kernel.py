@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.core import kernel
@@ -45,6 +45,7 @@ from netkit.core.sync import Event
 from tests import memory
 from tests.clock import CountingClock, JumpClock, in_real_time, on_kernel, run
 from tests.support import PATIENCE
+from tests.support.properties import examples
 
 HOUR = 3600.0
 
@@ -1438,7 +1439,7 @@ class Machine:
             assert len(group) == 0
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(PROGRAMS)
 def test_random_schedules_keep_the_order_of_things(program: list[Any]) -> None:
     """With any groups, sleeps, cancellations and failures, all children end, all ``finally`` run, time only grows."""
@@ -1453,7 +1454,6 @@ def test_random_schedules_keep_the_order_of_things(program: list[Any]) -> None:
     assert clock.jumps == sorted(clock.jumps)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.integers(0, 4), PROGRAMS)
 def test_a_deadline_around_a_random_schedule_is_kept(seconds: int, program: list[Any]) -> None:
     """A block without slow cleanup never lasts longer than its deadline."""

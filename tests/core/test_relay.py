@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.core.errors import Exit, Failure, most_severe
@@ -21,6 +21,7 @@ from netkit.services.transforms import crlf
 from tests import memory
 from tests.clock import JumpClock, on_kernel, run
 from tests.memory import CAPACITY, MemoryStream, acknowledging_pair
+from tests.support.properties import examples
 
 HOUR = 3600.0
 HOLD = Ending(hold=True)
@@ -614,7 +615,7 @@ def speech(pieces: list[tuple[float, int]], seed: int) -> tuple[Script, bytes]:
     return script(*steps, END), data
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(PIECES, PIECES, st.booleans())
 def test_relay_conserves_bytes(there: list[tuple[float, int]], back: list[tuple[float, int]], half_close: bool) -> None:
     """Whatever the pieces and pauses, each side gets exactly what the other sent, and then the end."""
@@ -628,7 +629,7 @@ def test_relay_conserves_bytes(there: list[tuple[float, int]], back: list[tuple[
     assert last - 0.001 < outcome.at < last + 1  # Python 3.12 and later round sums of pauses differently
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(PIECES, PIECES, st.floats(0, 5), st.sampled_from([0.0, GRACE, None]))
 def test_a_relay_that_is_cut_short_never_claims_success(
     there: list[tuple[float, int]], back: list[tuple[float, int]], moment: float, grace: float | None

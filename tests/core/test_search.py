@@ -4,10 +4,11 @@ import re
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.core.search import BUDGET, Pattern, SearchTimeout, parse
+from tests.support.properties import examples
 
 PATTERNS = [
     *(rb"ready", rb"", rb"a?", rb"a+b", rb"^a*$", rb"\Aa?b", rb"a*\Z", rb"\n*$", rb"b*", rb"(?:)|a", rb"\ba|b\b"),
@@ -17,7 +18,7 @@ PATTERNS = [
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-@settings(max_examples=20)
+@examples(20)
 @given(
     before=st.sampled_from([0, 1, 254, 255, 256, 257, 512]), text=st.text("abA\nx", max_size=20), after=st.booleans()
 )

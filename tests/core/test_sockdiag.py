@@ -5,11 +5,12 @@ import struct
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.core import sockdiag
 from netkit.core.sockdiag import Socket, once, parse_inet, parse_proc, parse_unix, sockets
+from tests.support.properties import examples
 
 LITTLE = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -52,7 +53,7 @@ def test_a_torn_listing_has_no_torn_socket(data: st.DataObject) -> None:
     assert set(parse_proc(LITTLE[begin:end], "tcp", "ipv4", "little")) <= set(READ)
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(st.text() | st.text("0123456789ABCDEF: \n"), st.sampled_from(["ipv4", "ipv6"]))
 def test_garbage_is_no_socket(text: str, family: str) -> None:
     """Lines that are no socket are ignored, and the others are read."""

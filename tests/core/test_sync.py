@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.core.kernel import DeadlineExceeded, Group, Task, deadline, now, sleep
@@ -178,7 +178,6 @@ TURNS = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(TURNS)
 @on_kernel
 async def test_random_turns_are_taken_one_at_a_time_and_leave_the_lock_free(

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.core import udp
@@ -18,6 +18,7 @@ from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
 from netkit.core.udp import LARGEST, MARK, Burst, Datagram, cut
 from tests.support import free_port
 from tests.support.datagrams import HOSTS, Room, in_room, run
+from tests.support.properties import examples
 
 
 async def receive(sock: Datagram, number: int) -> list[bytes]:
@@ -120,7 +121,7 @@ LENGTHS = st.tuples(st.integers(0, 40_000), st.integers(1, 3_000)).filter(lambda
 
 @pytest.mark.parametrize("refused", [False, True])
 @given(lengths=LENGTHS)
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_bulk_is_cut_where_asked(refused: bool, lengths: tuple[int, int]) -> None:
     """The same datagrams arrive whether the system splits the data or we do."""
     length, size = lengths

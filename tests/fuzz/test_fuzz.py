@@ -3,17 +3,18 @@
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.mutations import mutated, near
 from tests.fuzz.targets import TARGETS
+from tests.support.properties import examples
 
 
 @pytest.mark.fault("any bytes for parsers")
 @pytest.mark.parametrize("name", TARGETS)
 @given(st.data())
-@settings(max_examples=30)
+@examples(30)
 def test_any_bytes(name: str, data: st.DataObject) -> None:
     """Any bytes are parsed rightly or refused."""
     run, seeds = TARGETS[name]

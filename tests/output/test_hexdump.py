@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.output.hexdump import dump, width_in
@@ -28,7 +28,6 @@ def test_a_dump_on_a_narrow_terminal(columns: int, width: int) -> None:
     assert max(map(len, lines)) <= max(columns, 27)
 
 
-@settings(deadline=None, database=None)
 @given(st.binary(max_size=70), st.integers(0, 4), st.integers(0, 1 << 40))
 def test_dump_goes_on_where_it_left_off(data: bytes, rows: int, offset: int) -> None:
     """Dumps of consecutive pieces, cut between lines, are the dump of the whole."""

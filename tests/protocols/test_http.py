@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from netkit.core.errors import Exit, Failure
@@ -12,8 +12,9 @@ from netkit.protocols.http import MAX_HEAD, Exchange, Request, Upload
 from tests.clock import run
 from tests.memory import pair
 from tests.support.answers import ODD, take
+from tests.support.properties import examples
 
-PROPERTY = settings(max_examples=350, deadline=None, database=None)
+PROPERTY = examples(350)
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 

@@ -4,14 +4,15 @@ import base64
 import os
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from netkit.core.address import Endpoint
 from netkit.core.errors import Invalid
 from netkit.protocols.url import Url, follow, parse
+from tests.support.properties import examples
 
-PROPERTY = settings(max_examples=200, deadline=None, database=None)
+PROPERTY = examples(200)
 ARGUMENTS = st.text() | st.binary().map(os.fsdecode)
 PIECES = [
     *("http:", "https:", "ftp:", "/", "//", "@", ":", "[", "]", "%", "%25", "?", "#", ";", ".", ".."),

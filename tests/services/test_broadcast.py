@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.core.address import Endpoint
@@ -23,6 +23,7 @@ from netkit.services.server import Service
 from netkit.services.transforms import MAX_LINE, labelled
 from tests import memory
 from tests.clock import on_kernel
+from tests.support.properties import examples
 
 HEAD = b"label\t"
 
@@ -47,7 +48,7 @@ def pieces(whole: bytes) -> list[bytes]:
     return [line[i : i + MAX_LINE] for line in lines for i in range(0, max(len(line), 1), MAX_LINE)]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(st.tuples(LENGTHS, FILLS), max_size=4), st.lists(st.integers(0, 100), max_size=5))
 def test_labelled_lines_are_the_same_under_every_chunking(lines: list[tuple[int, bytes]], where: list[int]) -> None:
     """Each line gets a label, and a line over 64 KiB one for each piece, however the bytes are split."""

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.core import kernel
@@ -19,6 +19,7 @@ from netkit.core.errors import Exit, Failure
 from netkit.protocols.http import Head
 from netkit.services.fetch.download import Download, part_of
 from tests.support.data import files
+from tests.support.properties import examples
 
 URL = "http://host/file"
 BODY = bytes(range(256)) * 4
@@ -604,7 +605,7 @@ def test_part_of_another_user(path: Path) -> None:
     refused(path, force=True, resume=True)
 
 
-@settings(deadline=None, database=None, max_examples=40)
+@examples(40)
 @given(
     st.dictionaries(
         st.sampled_from([*INFO]), st.none() | st.integers() | st.text(max_size=4) | st.sampled_from(['"v1"'])

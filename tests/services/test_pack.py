@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.core.errors import Exit, Failure, Invalid
@@ -19,7 +19,6 @@ from netkit.services.pack.formats import MAX_VALUES, Value, parse
 from netkit.services.pack.framing import Source, frames, parse_prefix, records
 
 MOST = 1 << 24
-PROPERTY = settings(max_examples=100, deadline=None, database=None)
 ORDERS = ("", "@", "=", "<", ">", "!")
 INTEGERS = "bBhHiIlLqQ"
 LITTLE = sys.byteorder == "little"
@@ -240,7 +239,6 @@ def test_rounding(form: str, number: float, data: bytes) -> None:
 LARGEST = [65519.0, 65520.0, 65536.0, math.ldexp((1 << 24) - 1, 127 - 23), math.ldexp((1 << 25) - 1, 127 - 24), 1e300]
 
 
-@PROPERTY
 @given(
     st.sampled_from([mark + code for mark in ORDERS for code in "efd"]),
     st.floats(allow_nan=False) | st.floats(-70000, 70000) | st.sampled_from([*LARGEST, *(-each for each in LARGEST)]),
@@ -369,7 +367,6 @@ def struct_cases(draw: st.DrawFn) -> tuple[str, list[str], list[Any]]:
     return form, words, values
 
 
-@PROPERTY
 @given(struct_cases())
 def test_as_struct_does(case: tuple[str, list[str], list[Any]]) -> None:
     """Any format gives the same bytes, size and values as in Python."""
@@ -617,7 +614,6 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [piece for piece in pieces if piece]
 
 
-@PROPERTY
 @given(
     struct_cases() | field_cases(),
     st.lists(st.integers(0, 1000), max_size=8) | st.just(list(range(1000))),
@@ -643,7 +639,6 @@ def test_what_was_packed_is_unpacked(
         assert layout.unpack(data) == values
 
 
-@PROPERTY
 @given(
     st.text() | st.text("0123456789@=<>! xcbB?hHiIlLqQnNefdspPu16leipmacstrhex:_"),
     st.lists(st.text(max_size=5), max_size=4),
@@ -663,7 +658,6 @@ def test_any_format_and_any_words(form: str, words: list[str]) -> None:
     assert layout.pack([spelled(value) for value in layout.unpack(data)]) == data
 
 
-@PROPERTY
 @given(struct_cases() | field_cases(), st.binary(max_size=40))
 def test_any_bytes(case: tuple[str, list[str], list[Any]], data: bytes) -> None:
     """Any bytes unpack to printable values, or are PARTIAL or PROTOCOL."""

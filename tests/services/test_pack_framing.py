@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.core.errors import Exit, Failure, Invalid
 from netkit.services.pack.framing import Prefix, Source, frames, lines, parse_prefix, records, whole
 
-PROPERTY = settings(max_examples=100, deadline=None, database=None)
 PREFIXES = [parse_prefix(word) for word in ("u8", "u16", "u32", "u8le", "u16le", "u32le")]
 U16 = parse_prefix("u16")
 MOST = 1 << 24
@@ -41,7 +40,6 @@ def until_it_fails(found: Iterator[object]) -> tuple[list[object], Failure]:
 SIZES = st.lists(st.integers(1, 40), max_size=40)
 
 
-@PROPERTY
 @given(st.lists(st.binary(max_size=30), max_size=6), st.sampled_from(PREFIXES), SIZES)
 def test_frames_come_back(bodies: list[bytes], prefix: Prefix, sizes: list[int]) -> None:
     """Records with a length in front are read back with their offsets, however the stream is split."""
@@ -54,7 +52,6 @@ def test_frames_come_back(bodies: list[bytes], prefix: Prefix, sizes: list[int])
 
 
 @pytest.mark.fault("record too short or too long")
-@PROPERTY
 @given(st.lists(st.binary(max_size=30), min_size=1, max_size=4), st.sampled_from(PREFIXES), SIZES, st.integers(0, 999))
 def test_frames_that_end_early(bodies: list[bytes], prefix: Prefix, sizes: list[int], place: int) -> None:
     """Complete records are yielded first; a part of one is a failure, and not yielded."""
@@ -115,7 +112,6 @@ def test_records_are_yielded_as_soon_as_they_are_whole() -> None:
     assert [next(framed), next(framed)] == [b"\0\2ab", b"\0\0"]
 
 
-@PROPERTY
 @given(st.binary(max_size=60), st.integers(1, 20), SIZES)
 def test_slices(data: bytes, size: int, sizes: list[int]) -> None:
     """Records of fixed size are slices of the data, and the last may be short."""
@@ -145,7 +141,6 @@ def test_a_rest_beyond_the_limit() -> None:
     assert str(failure) == "cannot take the input as one record: it is more than 4 bytes (--max-size)"
 
 
-@PROPERTY
 @given(st.lists(st.binary(max_size=20), max_size=6), st.sampled_from(PREFIXES), SIZES)
 def test_lines(texts: list[bytes], prefix: Prefix, sizes: list[int]) -> None:
     """Each line, even an empty one, is a record, and so is text after the last newline."""

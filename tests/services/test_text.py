@@ -1,7 +1,7 @@
 """TEXT: what is shown can be entered again, and sends no control characters to a terminal."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.services.text import parse, spell
@@ -28,7 +28,6 @@ def test_spell(data: bytes, text: str) -> None:
     assert parse(text) == data
 
 
-@settings(deadline=None, database=None)
 @given(st.binary() | st.text().map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_what_is_spelled_is_read_back(data: bytes) -> None:
     """Any bytes have a printable spelling, which parses back to them."""

@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.core.errors import Exit, Failure, Invalid
@@ -12,8 +12,9 @@ from netkit.core.udp import LARGEST, MARK, Burst, Peer, at_once, cut
 from netkit.services.udp import framing as framing_module
 from netkit.services.udp.framing import Framing, InPieces, batched, in_hex, in_lines, whole
 from netkit.services.udp.serve import refusal
+from tests.support.properties import examples
 
-PROPERTY = settings(max_examples=60, deadline=None, database=None)
+PROPERTY = examples(60)
 CHUNKS = st.lists(st.binary(max_size=60), max_size=8).map(lambda chunks: [chunk for chunk in chunks if chunk])
 SOME_LINES = st.lists(st.binary(max_size=12).map(lambda line: line.replace(b"\n", b"")), max_size=20)
 
