@@ -405,43 +405,37 @@ def test_failure_in_json() -> None:
 
 # -- requests
 
-AGENT = f"User-Agent: netkit/{__version__}\r\n"
-COMMON = f"{AGENT}Accept: */*\r\nAccept-Encoding: identity\r\n"
+COMMON = f"User-Agent: netkit/{__version__}\r\nAccept: */*\r\nAccept-Encoding: identity\r\n"
+HOST = "Host: {host}\r\n"
 FORM = "Content-Type: application/x-www-form-urlencoded\r\n"
 
 
 @pytest.mark.parametrize(
-    "path, options, wanted",
+    "path, options, line, fields, body",
     [
-        ("", (), "GET / HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "\r\n"),
-        ("/\xe9?\xe9=%20#x", (), "GET /%C3%A9?%C3%A9=%20 HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "\r\n"),
-        ("/x", ("--method", "DELETE"), "DELETE /x HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "\r\n"),
-        ("/x", ("--method", "get"), "get /x HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "\r\n"),
-        (
-            "/x",
-            ("--data", "a=\\x00\\n"),
-            "POST /x HTTP/1.1\r\nHost: {host}\r\n" + COMMON + FORM + "Content-Length: 4\r\n\r\na=\0\n",
-        ),
-        ("/x", ("--method", "POST"), "POST /x HTTP/1.1\r\nHost: {host}\r\n" + COMMON + "Content-Length: 0\r\n\r\n"),
-        (
-            "/x",
-            ("--data", "", "--method", "PUT"),
-            "PUT /x HTTP/1.1\r\nHost: {host}\r\n" + COMMON + FORM + "Content-Length: 0\r\n\r\n",
-        ),
+        ("", (), "GET /", HOST + COMMON, ""),
+        ("/\xe9?\xe9=%20#x", (), "GET /%C3%A9?%C3%A9=%20", HOST + COMMON, ""),
+        ("/x", ("--method", "DELETE"), "DELETE /x", HOST + COMMON, ""),
+        ("/x", ("--method", "get"), "get /x", HOST + COMMON, ""),
+        ("/x", ("--data", "a=\\x00\\n"), "POST /x", HOST + COMMON + FORM + "Content-Length: 4\r\n", "a=\0\n"),
+        ("/x", ("--method", "POST"), "POST /x", HOST + COMMON + "Content-Length: 0\r\n", ""),
+        ("/x", ("--data", "", "--method", "PUT"), "PUT /x", HOST + COMMON + FORM + "Content-Length: 0\r\n", ""),
         (
             "/x",
             ("-H", "accept: a/b", "-H", "X-One:1", "-H", "X-Two: \u20ac \t2 ", "-H", "x-one: 3", "-H", "User-Agent:"),
-            "GET /x HTTP/1.1\r\nHost: {host}\r\naccept: a/b\r\nAccept-Encoding: identity\r\n"
-            "X-One: 1\r\nx-one: 3\r\nX-Two: \u20ac \t2\r\n\r\n",
+            "GET /x",
+            HOST + "accept: a/b\r\nAccept-Encoding: identity\r\nX-One: 1\r\nx-one: 3\r\nX-Two: \u20ac \t2\r\n",
+            "",
         ),
-        ("/x", ("-H", "Host: other:81"), "GET /x HTTP/1.1\r\nHost: other:81\r\n" + COMMON + "\r\n"),
+        ("/x", ("-H", "Host: other:81"), "GET /x", "Host: other:81\r\n" + COMMON, ""),
     ],
 )
-def test_request(path: str, options: tuple[str, ...], wanted: str) -> None:
+def test_request(path: str, options: tuple[str, ...], line: str, fields: str, body: str) -> None:
     """The request is exactly this, byte for byte."""
     with site(HELLO) as server:
         sound(netkit("fetch", server.url + path, *options), 0)
-    assert [got.raw for got in server.got] == [wanted.format(host=server.address).encode()]
+    head = f"{line} HTTP/1.1\r\n{fields.format(host=server.address)}\r\n"
+    assert [got.raw for got in server.got] == [(head + body).encode()]
 
 
 # -- stdout

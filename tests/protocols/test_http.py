@@ -12,9 +12,7 @@ from netkit.protocols.http import MAX_HEAD, Exchange, Request, Upload
 from tests.clock import run
 from tests.memory import pair
 from tests.support.answers import ODD, take
-from tests.support.properties import examples
 
-PROPERTY = examples(350)
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
@@ -333,7 +331,6 @@ def framed(body: bytes, sizes: Sequence[int], *, chunked: bool, length: bool, hi
     return head + b"Transfer-Encoding: chunked\r\n\r\n" + b"".join(chunks) + b"0\r\nA: b\r\n\r\n"
 
 
-@PROPERTY
 @given(
     st.binary(max_size=200),
     st.lists(st.integers(1, 50), max_size=5),
@@ -350,7 +347,6 @@ def test_body_is_what_was_framed(
     assert (taken.exit, taken.body) == (Exit.OK, body)
 
 
-@PROPERTY
 @given(
     st.lists(
         st.sampled_from(
@@ -392,7 +388,6 @@ def test_any_bytes_are_an_answer_or_refused(answer: bytes, cuts: list[int], meth
     assert (whole.exit, whole.body, whole.head) == (pieces.exit, pieces.body, pieces.head)
 
 
-@PROPERTY
 @given(st.binary(max_size=100), st.integers(0, 400))
 def test_every_cut_is_seen(body: bytes, at: int) -> None:
     """An answer with a length or chunks that ends early is never taken for complete."""
