@@ -35,12 +35,9 @@ def _field(name: str) -> Case:
 
 
 def _shows_on_terminal(values: Values) -> bool:
-    from netkit.services.progress import Ways
+    import os
 
-    return (
-        not (values["path"] or values["remote_name"] or values["data_file"])
-        and not Ways(reads=False, writes=True).receives
-    )
+    return not (values["path"] or values["remote_name"] or values["data_file"]) and os.isatty(1)
 
 
 _FILES = ("--output", "--remote-name")
@@ -83,11 +80,7 @@ _SEVERAL = Case("several URLs", lambda values: len(values["urls"]) > 1)
         excluded("--proxy", by=options.UNIX, why="a proxy connects to hosts and ports"),
         one_of("--head", "--method"),
         one_of("--head", "--data", "--data-file"),
-        one_of(
-            _USERINFO,
-            "--user",
-            _field("Authorization"),
-        ),
+        one_of(_USERINFO, "--user", _field("Authorization")),
         one_of("--compressed", _field("Accept-Encoding")),
         one_of(*_FILES),
         excluded("--output", by=_SEVERAL, why="-O writes each of several URLs to a file of its own"),
@@ -247,12 +240,13 @@ def fetch(
 
     Progress is shown on stderr's terminal after half a second, unless the answer itself is shown on a terminal.
     """
+    import os
+
     from netkit.core.address import parse as parse_address
     from netkit.core.errors import Exit, Failure, most_severe
     from netkit.services.fetch.asked import check_fields, login
     from netkit.services.fetch.places import file_names
     from netkit.services.fetch.timing import Timing
-    from netkit.services.progress import Ways
 
     check_fields(asked.fields)
     if path == "-":
@@ -260,7 +254,7 @@ def fetch(
     paths = file_names(urls) if remote_name else [path] if path is not None else []
     if user is not None:
         urls = tuple(url.with_user(*login(user)) for url in urls)
-    seen = data_file is not None or (not head and (paths or Ways(reads=False, writes=True).receives))
+    seen = data_file is not None or (not head and (paths or not os.isatty(1)))
     show, tell = progress.show_and_tell(client.verbosity) if seen else (None, None)
     via = None if socket is None else parse_address(f"unix:{socket.removeprefix('unix:')}", "client")
     timing = Timing()
