@@ -47,7 +47,12 @@ class RateMeter:
             return ProgressLine(None, amount, speed, _clock(at - self._begun))
         left = max(total - done, 0)
         share = min(done / total, 1.0) if total else 1.0
-        clock = _clock(left / rate) if left and rate and left / rate < _LONGEST else "-:--" if left else _clock(0)
+        if not left:
+            clock = _clock(0)
+        elif rate and left / rate < _LONGEST:
+            clock = _clock(left / rate)
+        else:
+            clock = "-:--"
         return ProgressLine(share, f"{amount}/{size(total, short=True)}", speed, clock)
 
 

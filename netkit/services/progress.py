@@ -95,10 +95,10 @@ class Shown:
 
     def changes(self) -> list[Callable[[], Change]]:
         """Makers of the last change of received bytes, which removes the display before the first of them."""
-        return [] if self._show is None or self._wiped is None else [lambda: self._wipe]
-
-    def _wipe(self, data: bytes) -> bytes:
-        return self._wiped() + data if data and self._wiped is not None else b""
+        wiped = self._wiped
+        if self._show is None or wiped is None:
+            return []
+        return [lambda: lambda data: wiped() + data if data else b""]
 
     def _moving(self, stream: Connection) -> Moving:
         ways = self._ways
