@@ -38,6 +38,7 @@ from tests.contract import (
     send_without_end,
     until_held_back,
 )
+from tests.support import read_all as receive_all
 from tests.support import reset
 from tests.support.peers import tcp_sockets
 from tests.support.streams import streams_of
@@ -198,6 +199,51 @@ async def test_after_a_reset_with_everything_acknowledged_nothing_counts_as_lost
             await a.recv()
         assert caught.value.errno == errno.ECONNRESET
         assert a.unacknowledged() == 0
+
+
+CLOSE = 7  # net/tcp_states.h
+
+
+class Interleaved(SocketStream):
+    """A stream that calls ``then`` right after ``unacknowledged``."""
+
+    then: Callable[[], None] | None = None
+
+    def unacknowledged(self) -> int:
+        count = super().unacknowledged()
+        then, self.then = self.then, None
+        if then is not None:
+            then()
+        return count
+
+
+@in_real_time
+async def test_the_last_acknowledgement_amid_a_check_is_no_reset() -> None:
+    """If the peer, which ended first, acknowledges our last bytes during ``raise_if_reset``, that is no reset.
+
+    The last acknowledgement closes the socket if both sides have ended.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.connect(listener.getsockname())
+        ours, _ = listener.accept()
+        peer.shutdown(socket.SHUT_WR)
+        stream = Interleaved(ours, "peer")
+
+        def take_all() -> None:
+            receive_all(peer)
+            while ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != CLOSE:
+                pass
+
+        try:
+            assert await stream.recv() == b""
+            stream.counts.add_sent(ours.send(bytes(1_000_000)))  # more than the peer can buffer
+            await stream.send_eof()
+            assert stream.unacknowledged()
+            stream.then = take_all
+            stream.raise_if_reset()
+        finally:
+            stream.close()
 
 
 @in_real_time
