@@ -468,13 +468,14 @@ def test_a_reset_before_all_is_acknowledged_is_always_a_failure(server: Script, 
     assert "4 of 4 bytes not acknowledged" in str(outcome.failure)
 
 
+def read_no_more(stream: MemoryStream) -> None:
+    """Let what the other end sends fail; the stream can still send."""
+    stream._in.broken = errno.EPIPE
+    stream._in.changed()
+
+
 def test_what_the_peer_said_before_our_sending_failed_is_still_received() -> None:
     """If the peer stops reading and then sends an explanation in pieces, all of it is received."""
-
-    def read_no_more(far: MemoryStream) -> None:
-        far._in.broken = errno.EPIPE
-        far._in.changed()
-
     server = script(read_no_more, 1.1, b"413 ", 0.2, b"too ", 0.2, b"large", 0.2)
     outcome = converse(script(1, bytes(CAPACITY)), server, server_reads=False, fails=True)
     assert outcome.exit is Exit.SEND
@@ -734,6 +735,20 @@ async def test_who_broke_it_is_told(side: str) -> None:
     assert broken.stream is (ours if side == "client" else theirs)
     assert isinstance(broken.failure, Failure)
     assert broken.failure.exit in (Exit.RECV, Exit.SEND)
+
+
+@on_kernel
+async def test_who_takes_no_more_broke_it() -> None:
+    """If sending fails, the result names the stream that was sent to."""
+    client, ours = memory.pair()
+    target, theirs = memory.pair()
+    async with Group() as group:
+        joined = group.start_soon(bridge(ours, theirs, observe=ignore))
+        read_no_more(target)
+        await client.send(b"question")
+        await joined.finished.wait()
+    assert joined.result.stream is theirs
+    assert joined.result.failure.exit is Exit.SEND
 
 
 @in_real_time
