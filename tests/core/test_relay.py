@@ -468,6 +468,13 @@ def test_a_reset_before_all_is_acknowledged_is_always_a_failure(server: Script, 
     assert "4 of 4 bytes not acknowledged" in str(outcome.failure)
 
 
+def test_a_reset_with_the_last_acknowledgement_is_a_failure_too() -> None:
+    """A reset is of receiving even if both sides have ended, and it came once all was acknowledged."""
+    outcome = converse(script(b"taken", END), script(b"so far", END, 3, RECV, ABORT), server_reads=False, fails=True)
+    assert outcome.exit is Exit.RECV
+    assert outcome.user_got == b"so far"
+
+
 def read_no_more(stream: MemoryStream) -> None:
     """Let what the other end sends fail; the stream can still send."""
     stream._in.broken = errno.EPIPE
