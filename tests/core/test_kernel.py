@@ -1106,35 +1106,30 @@ def test_one_look_at_the_clock_serves_all_steps_of_a_turn_and_a_task_has_its_own
 
 
 @on_each_poller
-def test_a_thread_returns_its_result_or_raises_its_exception() -> None:
+@in_real_time
+async def test_a_thread_returns_its_result_or_raises_its_exception() -> None:
     """The result or the exception of the function reaches the task that waits for the thread."""
 
     def fail() -> None:
         raise LookupError("in the thread")
 
-    async def main() -> tuple[int, int]:
-        with pytest.raises(LookupError, match="in the thread"):
-            await to_thread(fail)
-        return await to_thread(divmod, 7, 2)
-
-    assert kernel.run(main()) == (3, 1)
+    with pytest.raises(LookupError, match="in the thread"):
+        await to_thread(fail)
+    assert await to_thread(divmod, 7, 2) == (3, 1)
 
 
-def test_the_loop_goes_on_while_a_thread_works() -> None:
+@in_real_time
+async def test_the_loop_goes_on_while_a_thread_works() -> None:
     """Other tasks run while a task waits for a thread."""
     let_go = threading.Event()
 
-    async def main() -> bool:
-        async with Group() as group:
+    async def other() -> None:
+        await sleep(0)
+        let_go.set()
 
-            async def other() -> None:
-                await sleep(0)
-                let_go.set()
-
-            group.start_soon(other())
-            return await to_thread(let_go.wait, PATIENCE)
-
-    assert kernel.run(main()) is True
+    async with Group() as group:
+        group.start_soon(other())
+        assert await to_thread(let_go.wait, PATIENCE)
 
 
 def until_ended(threads: int) -> None:
@@ -1165,7 +1160,8 @@ def test_a_thread_that_is_no_longer_waited_for_is_left_behind() -> None:
                 sock.recv(1)
 
 
-def test_those_who_want_the_same_share_a_thread() -> None:
+@in_real_time
+async def test_those_who_want_the_same_share_a_thread() -> None:
     """Tasks that make the same call while it runs share its thread, even if one gives up; a later call is a new one."""
     let_go = threading.Event()
     calls: list[int] = []
@@ -1175,20 +1171,15 @@ def test_those_who_want_the_same_share_a_thread() -> None:
         assert let_go.wait(PATIENCE)
         return number * 2
 
-    async def main() -> list[int]:
-        with pytest.raises(DeadlineExceeded), deadline(now() + 0.01):
-            await to_shared_thread(look, 7)
-        async with Group() as group:
-            waiting = [group.start_soon(to_shared(look, number)) for number in (7, 7, 8, 7)]
-            await sleep(0)
-            let_go.set()
-        assert await to_shared(look, 7) == 14
-        return [task.result for task in waiting]
-
-    async def to_shared(function: Callable[[int], int], number: int) -> int:
-        return await to_shared_thread(function, number)
-
-    assert kernel.run(main()) == [14, 14, 16, 14]
+    with pytest.raises(DeadlineExceeded), deadline(now() + 0.01):
+        await to_shared_thread(look, 7)
+    async with Group() as group:
+        waiting = [group.start_soon(to_shared_thread(look, number)) for number in (7, 7, 8, 7)]
+        await sleep(0)
+        let_go.set()
+    assert [task.result for task in waiting] == [14, 14, 16, 14]
+    assert sorted(calls) == [7, 8]
+    assert await to_shared_thread(look, 7) == 14
     assert sorted(calls) == [7, 7, 8]
 
 
@@ -1204,11 +1195,8 @@ async def test_shared_threads_are_so_many_at_most(monkeypatch: pytest.MonkeyPatc
         assert let_go[number].wait(PATIENCE)
         return number
 
-    async def one(number: int) -> int:
-        return await to_shared_thread(work, number)
-
     async with Group() as group:
-        tasks = [group.start_soon(one(number)) for number in range(4)]
+        tasks = [group.start_soon(to_shared_thread(work, number)) for number in range(4)]
         while len(begun) < 2:
             await checkpoint()
         assert sorted(begun) == [0, 1]
@@ -1222,7 +1210,8 @@ async def test_shared_threads_are_so_many_at_most(monkeypatch: pytest.MonkeyPatc
     assert sorted(begun) == [0, 1, 3]
 
 
-def test_a_shared_thread_does_what_comes_next_and_then_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+@in_real_time
+async def test_a_shared_thread_does_what_comes_next_and_then_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A shared thread is reused for the calls that follow, and then ends."""
     threads = _thread._count()
     started: list[Callable[[], None]] = []
@@ -1233,11 +1222,7 @@ def test_a_shared_thread_does_what_comes_next_and_then_ends(monkeypatch: pytest.
         start(work)
 
     monkeypatch.setattr(kernel, "_start_thread", start_thread)
-
-    async def main() -> list[str]:
-        return [await to_shared_thread(str, number) for number in range(10)]
-
-    assert kernel.run(main()) == [str(number) for number in range(10)]
+    assert [await to_shared_thread(str, number) for number in range(10)] == [str(number) for number in range(10)]
     assert len(started) < 10  # one, unless the machine is so slow that the thread ends in between
     until_ended(threads)
 
