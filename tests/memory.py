@@ -6,26 +6,19 @@ import os
 from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure
 from netkit.core.stream import Counts
-from netkit.core.sync import Event
+from netkit.core.sync import Condition
 
 CAPACITY = 64 * 1024
 
 
-class _Pipe:
-    """One direction of a connection: buffered bytes, and an event that is replaced at each change."""
+class _Pipe(Condition):
+    """One direction of a connection: buffered bytes, and its end or reset. It notifies of each change."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.buffer = bytearray()
         self.ended = False
         self.broken: int | None = None
-        self._changed = Event()
-
-    def changed(self) -> None:
-        changed, self._changed = self._changed, Event()
-        changed.set()
-
-    async def wait(self) -> None:
-        await self._changed.wait()
 
 
 class MemoryStream:
@@ -47,7 +40,7 @@ class MemoryStream:
                 data = bytes(self._in.buffer[:16384])
                 del self._in.buffer[: len(data)]
                 self.counts.add_received(len(data))
-                self._in.changed()
+                self._in.notify_all()
                 return data
             if self._in.broken:
                 raise Failure(Exit.RECV, f"receive from {self.name}", _error(self._in.broken))
@@ -68,11 +61,11 @@ class MemoryStream:
             self._out.buffer += rest[:room]
             self.counts.add_sent(len(rest[:room]))
             rest = rest[room:]
-            self._out.changed()
+            self._out.notify_all()
 
     async def send_eof(self) -> None:
         self._out.ended = True
-        self._out.changed()
+        self._out.notify_all()
 
     async def shutdown(self) -> None:
         await self.send_eof()
@@ -97,8 +90,8 @@ class MemoryStream:
         self._out.ended = True
         if not self._in.ended:
             self._in.broken = errno.EPIPE
-        self._in.changed()
-        self._out.changed()
+        self._in.notify_all()
+        self._out.notify_all()
 
     def abort(self) -> None:
         if not self._closed:

@@ -478,7 +478,7 @@ def test_a_reset_with_the_last_acknowledgement_is_a_failure_too() -> None:
 def read_no_more(stream: MemoryStream) -> None:
     """Let what the other end sends fail; the stream can still send."""
     stream._in.broken = errno.EPIPE
-    stream._in.changed()
+    stream._in.notify_all()
 
 
 def test_what_the_peer_said_before_our_sending_failed_is_still_received() -> None:
