@@ -70,11 +70,7 @@ async def swap(stream: Connection, group: Group) -> Connection:
     return Changed(stream, incoming=bytes.swapcase, outgoing=lambda data: bytes(data).swapcase())
 
 
-@pytest.mark.parametrize(
-    "check",
-    contract.EVERY + contract.CONNECTED + contract.OWNING + contract.RESETTING,
-    ids=lambda check: check.__name__,
-)
+@contract.every_check(contract.EVERY, contract.CONNECTED, contract.OWNING, contract.RESETTING)
 def test_contract(check: Check) -> None:
     """A connection with a layer that changes its data keeps the contract."""
     check_stream(changed, check)

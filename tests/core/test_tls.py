@@ -88,9 +88,7 @@ def pair_of(pki: Pki) -> Any:
 CHECKS = contract.EVERY + contract.CONNECTED + contract.OWNING + contract.RESETTING
 
 
-@pytest.mark.parametrize(
-    "check", [c for c in CHECKS if c is not contract.closing_ends_the_connection], ids=lambda c: c.__name__
-)
+@contract.every_check(CHECKS, without=contract.closing_ends_the_connection)
 def test_contract(pair_of: Any, check: Check) -> None:
     """A TLS stream keeps the contract of streams."""
     check_stream(pair_of, check)
