@@ -86,7 +86,7 @@ async def until_held_back(stream: Stream) -> int:
 
 
 async def wait_for(task: Task) -> None:
-    """Wait for the end of a task, whatever its outcome."""
+    """Wait for the end of a task, however it ends."""
     await task.finished.wait()
 
 
@@ -95,25 +95,20 @@ def pattern(size: int, seed: int = 0) -> bytes:
     return hashlib.shake_128(seed.to_bytes(4, "big")).digest(size)
 
 
-class Outcome:
-    """Runs an operation in a task and keeps its value or its failure."""
+async def failure_of(operation: Awaitable[object]) -> Failure | None:
+    """Return the Failure of an operation, or None if it succeeds."""
+    try:
+        await operation
+    except Failure as failure:
+        return failure
+    return None
 
-    def __init__(self, operation: Awaitable[Any]) -> None:
-        self.value: Any = None
-        self.failure: BaseException | None = None
-        self._operation = operation
 
-    async def run(self) -> None:
-        try:
-            self.value = await self._operation
-        except OSError as error:
-            self.failure = error
-
-    def failed_as(self, *exits: Exit) -> None:
-        """Assert that it raised a Failure, with one of these exit codes."""
-        assert self.failure is not None, f"no failure, but {self.value!r:.40}"
-        assert isinstance(self.failure, Failure), f"{self.failure!r} would be shown raw"
-        assert self.failure.exit in exits
+async def fails(operation: Awaitable[object], *exits: Exit) -> None:
+    """Check that an operation raises a Failure, with one of these exit codes."""
+    with pytest.raises(Failure) as caught:
+        await operation
+    assert caught.value.exit in exits
 
 
 # -- every stream
@@ -229,26 +224,20 @@ async def the_clock_of_a_stream_follows_its_bytes(make_pair: MakePair) -> None:
 async def closing_wakes_the_reader(make_pair: MakePair) -> None:
     """A ``recv`` that waits fails when the stream is closed."""
     async with make_pair() as (a, _), Group() as group:
-        reading = Outcome(a.recv())
-        task = group.start_soon(reading.run())
+        reading = group.start_soon(fails(a.recv(), Exit.RECV, Exit.READ))
         await sleep(0)
         await sleep(0)
-        assert not task.finished.is_set()
+        assert not reading.finished.is_set()
         a.close()
-        await wait_for(task)
-        reading.failed_as(Exit.RECV, Exit.READ)
 
 
 async def closing_wakes_the_sender(make_pair: MakePair) -> None:
     """A ``send`` that waits for a slow reader fails when the stream is closed."""
     async with make_pair() as (a, _), Group() as group:
-        sending = Outcome(send_without_end(a))
-        task = group.start_soon(sending.run())
+        sending = group.start_soon(fails(send_without_end(a), Exit.SEND, Exit.WRITE))
         await until_held_back(a)
-        assert not task.finished.is_set()
+        assert not sending.finished.is_set()
         a.close()
-        await wait_for(task)
-        sending.failed_as(Exit.SEND, Exit.WRITE)
 
 
 async def closing_twice_is_nothing(make_pair: MakePair) -> None:
@@ -256,16 +245,14 @@ async def closing_twice_is_nothing(make_pair: MakePair) -> None:
     async with make_pair() as (a, _):
         a.close()
         async with make_pair() as (c, d), Group() as group:
-            reading = Outcome(c.recv())
-            task = group.start_soon(reading.run())
+            reading = group.start_soon(c.recv())
             await sleep(0)
             await sleep(0)
             a.close()
             a.abort()
             await d.send(b"still here")
-            await wait_for(task)
-            assert reading.failure is None
-            assert reading.value == b"still here"
+            await wait_for(reading)
+            assert reading.result == b"still here"
 
 
 # -- connections
@@ -356,12 +343,10 @@ async def a_closed_stream_fails_at_once(make_pair: MakePair) -> None:
             await sleep(0)
             await sleep(0)
             for operation, exit in ((a.recv, Exit.RECV), (lambda: a.send(b"x"), Exit.SEND)):
-                outcome = Outcome(operation())
-                task = group.start_soon(outcome.run())
+                task = group.start_soon(fails(operation(), exit))
                 for _ in range(STUCK):
                     await sleep(0)
                 assert task.finished.is_set(), "a closed stream waits"
-                outcome.failed_as(exit)
             await d.send(b"untouched")
             await wait_for(reading)
             assert reading.result == b"untouched"
@@ -371,9 +356,7 @@ async def sending_to_who_left_fails_and_counts(make_pair: MakePair) -> None:
     """Once the other end has gone, ``send`` fails, and ``sent`` counts the bytes that the system took."""
     async with make_pair() as (a, b):
         b.close()
-        sending = Outcome(send_without_end(a))
-        await sending.run()
-        sending.failed_as(Exit.SEND)
+        await fails(send_without_end(a), Exit.SEND)
         assert 0 <= a.counts.sent < BOUND
 
 

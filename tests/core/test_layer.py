@@ -26,7 +26,7 @@ from netkit.core.stream import Connection, Counts, raw_source
 from netkit.core.sync import Condition, Event
 from tests import contract, memory
 from tests.clock import in_real_time, on_kernel
-from tests.contract import Check, Outcome, check_stream, pattern, read_all, read_exactly, wait_for
+from tests.contract import Check, check_stream, fails, failure_of, pattern, read_all, read_exactly, wait_for
 from tests.support.peers import tcp_sockets
 from tests.support.servers import Client, Server, serving
 from tests.support.streams import Steps, streams_of
@@ -117,13 +117,11 @@ async def test_what_came_before_a_reset_is_received_and_then_the_reset() -> None
     stream: Any = Changed(near, incoming=hold)
     await far.send(b"the beginning")
     async with Group() as group:
-        reading = Outcome(stream.recv())
-        task = group.start_soon(reading.run())
+        reading = group.start_soon(stream.recv())
         while not held:
             await sleep(0)
         far.abort()
-        await wait_for(task)
-    assert reading.value == b"the beginning"
+    assert reading.result == b"the beginning"
     for _ in range(2):
         with pytest.raises(Failure) as caught:
             await stream.recv()
@@ -177,10 +175,9 @@ async def test_an_end_goes_behind_what_a_layer_still_holds() -> None:
     """A relay through a layer that delays data waits for all of it, and then for the end."""
     local, keyboard = memory.pair()
     near, far = memory.pair()
-    arrived = Outcome(read_all(far))
     async with Group() as group:
         stream = await through(near, [late], group)
-        group.start_soon(arrived.run())
+        arrived = group.start_soon(read_all(far))
         joined = group.start_soon(relay(local, stream, Ending(send_only=True), observe=ignore))
         await keyboard.send(b"question")
         await keyboard.send_eof()
@@ -189,9 +186,10 @@ async def test_an_end_goes_behind_what_a_layer_still_holds() -> None:
         assert not joined.finished.is_set()
         await wait_for(joined)
         assert now() == pytest.approx(1)
+        await wait_for(arrived)
         await far.send_eof()
         group.cancel()
-    assert arrived.value == b"question"
+    assert arrived.result == b"question"
 
 
 @in_real_time
@@ -216,15 +214,14 @@ async def test_what_a_layer_runs_ends_before_the_connection_is_closed() -> None:
             await sleep(0)
             return stream
 
-        outcome = Outcome(serve_connection(SocketStream(ours, "us"), handler, events.append, [listens]))
-        await outcome.run()
+        failure = await failure_of(serve_connection(SocketStream(ours, "us"), handler, events.append, [listens]))
         try:
             came = await read_all(far)
         except Failure:
             came = b"reset"
         far.close()
         assert [type(error) for error in endings] == [kernel.Cancelled]
-        return outcome.failure, events, came
+        return failure, events, came
 
     async def well(stream: Any) -> str:
         await stream.send(b"bye")
@@ -400,9 +397,7 @@ async def test_what_was_given_back_comes_in_its_order() -> None:
         assert await a.recv() == came
         a.unread(came)
         a.close()
-        reading = Outcome(a.recv())
-        await reading.run()
-        reading.failed_as(Exit.RECV)
+        await fails(a.recv(), Exit.RECV)
 
 
 @on_kernel

@@ -29,7 +29,7 @@ from netkit.core.x509 import read
 from netkit.output.events import fields, sentence
 from tests import contract, memory
 from tests.clock import JumpClock, PatientClock, run
-from tests.contract import Check, Outcome, check_stream, pattern, read_all, read_exactly, until_held_back
+from tests.contract import Check, check_stream, failure_of, pattern, read_all, read_exactly, until_held_back
 from tests.support.certificates import BAD, Pair, Pki
 from tests.support.peers import tcp_sockets
 from tests.support.servers import Client, Server, hold, serving
@@ -209,14 +209,12 @@ def test_payload_that_was_lost_is_counted_to_the_record(pki: Pki) -> None:
         a, b = await shaken(client_of(pki)(under, NONE), server_of(pki)(SocketStream(theirs, "b"), NONE))
         before = under.counts.sent
         async with Group() as group:
-            sending = Outcome(contract.send_without_end(a))
-            task = group.start_soon(sending.run())
+            sending = group.start_soon(contract.fails(contract.send_without_end(a), Exit.SEND))
             await until_held_back(a)
             while (taken := under.counts.sent - before - under.unacknowledged()) != held(theirs.fileno()):
                 await sleep(0)
             b.abort()
-            await task.finished.wait()
-            sending.failed_as(Exit.SEND)
+            await sending.finished.wait()
             delivered = taken // (RECORD + OVERHEAD) * RECORD
             assert a.counts.sent - a.unacknowledged() == delivered
             a.close()
@@ -230,8 +228,7 @@ def test_an_end_that_nobody_wants_is_no_reset(pair_of: Any) -> None:
     async def check(make_pair: Any) -> None:
         local, ours = memory.pair()
         async with make_pair() as (a, b), Group() as group:
-            joined = Outcome(relay(local, a, Ending(None), observe=ignore))
-            task = group.start_soon(joined.run())
+            joined = group.start_soon(relay(local, a, Ending(None), observe=ignore))
             await ours.send(b"question")
             assert await b.recv() == b"question"
             await b.send(b"answer")
@@ -239,8 +236,7 @@ def test_an_end_that_nobody_wants_is_no_reset(pair_of: Any) -> None:
             b.close()
             assert await read_all(ours) == b"answer"
             await ours.send_eof()
-            await task.finished.wait()
-            assert (joined.failure, joined.value) == (None, "peer ended first")
+        assert joined.result == "peer ended first"
 
     check_stream(pair_of, check)
 
@@ -355,11 +351,10 @@ def meet(client: Layer, server: Layer) -> tuple[Any, Any]:
 
     async def main() -> tuple[Any, Any]:
         one, other = memory.pair()
-        ours, theirs = Outcome(client(connection(one), NONE)), Outcome(server(connection(other), NONE))
         async with Group() as group:
-            group.start_soon(ours.run())
-            group.start_soon(theirs.run())
-        return ours.failure, theirs.failure
+            ours = group.start_soon(failure_of(client(connection(one), NONE)))
+            theirs = group.start_soon(failure_of(server(connection(other), NONE)))
+        return ours.result, theirs.result
 
     return run(main())
 
@@ -412,7 +407,7 @@ def test_without_a_certificate_no_fingerprint_is_met(pki: Pki, monkeypatch: pyte
     async def main() -> Failure:
         one, other = memory.pair()
         async with Group() as group:
-            group.start_soon(Outcome(server_of(pki, pair=pair)(connection(other), NONE)).run())
+            group.start_soon(failure_of(server_of(pki, pair=pair)(connection(other), NONE)))
             with pytest.raises(Failure) as caught:
                 await client(connection(one), NONE)
             group.cancel()
