@@ -147,6 +147,12 @@ def test_an_end_waits_for_its_turn(pair_of: Any) -> None:
     check_stream(pair_of, check)
 
 
+async def in_memory(pki: Pki) -> tuple[Any, Any]:
+    """Return the two ends of a TLS connection over a stream in memory."""
+    one, other = map(connection, memory.pair())
+    return await shaken(client_of(pki)(one, NONE), server_of(pki)(other, NONE))
+
+
 def test_a_reply_comes_however_late(pki: Pki) -> None:
     """After our close_notify the answer is still received completely, even an hour later."""
     clock = JumpClock()
@@ -160,8 +166,7 @@ def test_a_reply_comes_however_late(pki: Pki) -> None:
         await stream.send_eof()
 
     async def main() -> bytes:
-        one, other = memory.pair()
-        a, b = await shaken(client_of(pki)(connection(one), NONE), server_of(pki)(connection(other), NONE))
+        a, b = await in_memory(pki)
         async with Group() as group:
             group.start_soon(answer(b))
             await a.send(b"question")
@@ -176,8 +181,7 @@ def test_what_had_come_before_our_end_is_not_lost(pki: Pki) -> None:
     """Data that arrived before our close_notify, and was not read yet, can still be received."""
 
     async def main() -> bytes:
-        one, other = memory.pair()
-        a, b = await shaken(client_of(pki)(connection(one), NONE), server_of(pki)(connection(other), NONE))
+        a, b = await in_memory(pki)
         first = pattern(20_000)
         await b.send(first)
         begin = await a.recv()

@@ -230,31 +230,40 @@ def test_an_empty_datagram_stops_nobody() -> None:
     assert serving(script, limit=3).data == [b"", b"a", b""]
 
 
-def test_nobody_came_in_time() -> None:
-    """If no datagram comes in time, the server fails with TIMEOUT."""
+@pytest.mark.parametrize(
+    ("limits", "sent_at", "reason", "ended_at"),
+    [
+        pytest.param({"accept_timeout": 30.0}, [], "nobody came within 30 s", 30.0, id="nobody"),
+        pytest.param(
+            {"accept_timeout": 6.0, "idle_timeout": 10.0},
+            *([5.0, 13.0], "nothing came for 10 s", 23.0),
+            id="silence begins anew with each datagram",
+        ),
+        pytest.param(
+            {"accept_timeout": 60.0, "idle_timeout": 3.0},
+            *([50.0], "nothing came for 3 s", 53.0),
+            id="the first may take longer",
+        ),
+        pytest.param(
+            {"idle_timeout": 10.0, "pause": 25.0},
+            *([0.0], "nothing came for 10 s", 35.0),
+            id="a busy handler is no silence",
+        ),
+    ],
+)
+def test_silence(limits: dict[str, float], sent_at: list[float], reason: str, ended_at: float) -> None:
+    """The server fails if no datagram comes within the accept timeout, or later within the idle timeout."""
 
     async def script(room: Room, served: Served) -> None:
-        pass
+        for moment in sent_at:
+            await sleep(moment - now())
+            await talk(room, served, b"x", 1)
 
-    served = serving(script, accept_timeout=30.0)
+    served = serving(script, **limits)
+    assert served.data == [b"x"] * len(sent_at)
     assert served.failure is not None and served.failure.exit is Exit.TIMEOUT
-    assert "nobody came within 30 s" in str(served.failure)
-    assert served.ended_at == pytest.approx(30.0)
-
-
-def test_silence_begins_anew_with_each_datagram() -> None:
-    """The idle timeout restarts with each datagram, and the accept timeout ends with the first."""
-
-    async def script(room: Room, served: Served) -> None:
-        await sleep(5)
-        await talk(room, served, b"a", 1)
-        await sleep(8)
-        await talk(room, served, b"b", 1)
-
-    served = serving(script, accept_timeout=6.0, idle_timeout=10.0)
-    assert served.data == [b"a", b"b"]
-    assert served.failure is not None and "nothing came for 10 s" in str(served.failure)
-    assert served.ended_at == pytest.approx(23.0)
+    assert reason in str(served.failure)
+    assert served.ended_at == pytest.approx(ended_at)
 
 
 @pytest.mark.ipv6
@@ -288,26 +297,3 @@ def test_drops_are_reported() -> None:
         Dropped(100 - len(served.data), True),
         Carried(len(served.data), 100 * len(served.data), 0, 0, 0.0),
     ]
-
-
-def test_two_clocks_run_one_after_the_other() -> None:
-    """The accept timeout may be longer than the idle timeout."""
-
-    async def script(room: Room, served: Served) -> None:
-        await sleep(50)
-        await talk(room, served, b"a", 1)
-
-    served = serving(script, accept_timeout=60.0, idle_timeout=3.0)
-    assert served.data == [b"a"]
-    assert served.failure is not None and "nothing came for 3 s" in str(served.failure)
-    assert served.ended_at == pytest.approx(53.0)
-
-
-def test_a_busy_handler_is_no_silence() -> None:
-    """The idle timeout does not run while the handler is busy."""
-
-    async def script(room: Room, served: Served) -> None:
-        await talk(room, served, b"a", 1)
-
-    served = serving(script, idle_timeout=10.0, pause=25.0)
-    assert served.failure is not None and served.ended_at == pytest.approx(35.0)
