@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import struct
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import zip_longest
@@ -252,17 +253,23 @@ async def _connect(address: Address, how: Dialling, name: str) -> SocketStream:
         # A reset can only come after the handshake, so the connection was made, and may have data to be read.
         if code not in (0, errno.ECONNRESET, errno.EPIPE):
             raise OSError(code, os.strerror(code))
-        if is_self(sock):
-            raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        refuse_self(sock)
         return SocketStream(sock, name, peer=from_socket(address.sockaddr), reset=code)
 
 
-def is_self(sock: socket.socket) -> bool:
-    """Whether a socket is connected to itself: the ephemeral port chosen for it was the one it connected to."""
+def refuse_self(sock: socket.SocketType) -> None:
+    """Raise ConnectionRefusedError for a socket that is connected to itself, and must then be closed.
+
+    That happens if the ephemeral port chosen for it is the one it connects to. After an ordinary close a TCP port would
+    be in TIME_WAIT for a minute, and could not be taken by the server that is waited for.
+    """
     try:
-        return bool(sock.getsockname() == sock.getpeername())
+        is_self = sock.getsockname() == sock.getpeername()
     except OSError:  # it has been reset meanwhile
-        return False
+        return
+    if is_self:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
 
 
 def bind_own_end(sock: socket.socket, address: Address, how: Dialling) -> None:

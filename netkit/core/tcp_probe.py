@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from netkit.core.address import Endpoint
-from netkit.core.dial import is_self
+from netkit.core.dial import refuse_self
 from netkit.core.kernel import deadline, notify_closing, now, writable
 from netkit.core.lookup import Address
 from netkit.core.policy import FULL
@@ -17,7 +17,6 @@ from netkit.core.socket_stream import SocketStream
 SCARCE = frozenset((*FULL, errno.EAGAIN))
 _LINUX = sys.platform == "linux"
 _TYPE = int(socket.SOCK_STREAM)
-_REFUSED = os.strerror(errno.ECONNREFUSED)
 _PENDING = (errno.EINPROGRESS, errno.EALREADY, errno.EINTR)
 
 
@@ -67,6 +66,7 @@ class TcpProber:
             # A reset can only come after the handshake, so the port is open.
             if code not in (0, errno.EISCONN, errno.ECONNRESET, errno.EPIPE):
                 raise OSError(code, os.strerror(code))
+            refuse_self(sock)
             found = socket.socket(fileno=sock.fileno())
         except BaseException:
             notify_closing(sock.fileno())
@@ -74,11 +74,7 @@ class TcpProber:
             raise
         sock.detach()
         peer = Endpoint(address.host, address.sockaddr[1])
-        stream = SocketStream(found, str(peer), peer=peer, reset=code if code != errno.EISCONN else 0)
-        if is_self(found):
-            stream.abort()  # an ordinary close would leave the port in TIME_WAIT for a minute
-            raise ConnectionRefusedError(errno.ECONNREFUSED, _REFUSED)
-        return stream
+        return SocketStream(found, str(peer), peer=peer, reset=code if code != errno.EISCONN else 0)
 
     def close(self) -> None:
         for sock in (self._kept, self._begun and self._begun[0]):

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from netkit.core.address import Endpoint, family_of, from_socket
 from netkit.core.bind import OWNER, is_stranger, new_socket
-from netkit.core.dial import Dialling, bind_own_end, candidates, is_self
+from netkit.core.dial import Dialling, bind_own_end, candidates, refuse_self
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Carried, Observer, Opened, ignore
 from netkit.core.kernel import notify_closing, readable, sleep, writable
@@ -463,8 +463,7 @@ def _open(
         if broadcast or any_source or is_multicast(address.host):
             return sock, address.sockaddr
         sock.connect(address.sockaddr)
-        if is_self(sock):
-            raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        refuse_self(sock)
         return sock, None
 
 

@@ -420,11 +420,13 @@ def test_a_source_of_the_other_family_fits_no_address() -> None:
 
 @pytest.mark.parametrize(("target", "source"), [(HERE, HERE), ("0.0.0.0", HERE), ("::1", "::1"), ("::", "::1")])
 def test_a_connection_with_ourselves_is_refused(target: str, source: str) -> None:
-    """A TCP socket that connects to itself, as it can where nobody listens, is reported as a refused connection."""
+    """A TCP socket that connects to itself, as it can where nobody listens, is refused, and leaves its port free."""
     port = free_port()
     failure = failure_of(port, Dialling(source=(source, port)), target)
     assert failure.exit is Exit.CONNECT
     assert failure.reason == "connection refused"
+    with socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET) as server:
+        server.bind((source, port))
 
 
 def test_dialling_leaves_no_descriptor_behind(monkeypatch: pytest.MonkeyPatch) -> None:
