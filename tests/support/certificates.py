@@ -29,20 +29,22 @@ def der_of(
     serial: int = 0xA5,
     begin: datetime.datetime = BEGIN,
     end: datetime.datetime = END,
+    key: ec.EllipticCurvePrivateKey = _KEY,
+    issuer_key: Any = _KEY,
 ) -> bytes:
-    """Return the DER of a certificate, for tests that only read it."""
+    """Return the DER of a certificate. By the defaults it is one for tests that only read it."""
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer or subject)
-        .public_key(_KEY.public_key())
+        .public_key(key.public_key())
         .serial_number(serial)
         .not_valid_before(begin)
         .not_valid_after(end)
     )
     for extension in extensions:
         builder = builder.add_extension(extension, critical=False)
-    return builder.sign(_KEY, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    return builder.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
 
 class Pair(NamedTuple):
@@ -133,19 +135,18 @@ class Pki:
             else x509.SubjectAlternativeName(names)
         )
         now = datetime.datetime.now(datetime.UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer or (authority.subject if signed else subject))
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - DAY)
-            .not_valid_after(now + DAY)
+        der = der_of(
+            subject,
+            issuer or (authority.subject if signed else subject),
+            alternatives,
+            *extensions,
+            serial=x509.random_serial_number(),
+            begin=now - DAY,
+            end=now + DAY,
+            key=key,
+            issuer_key=issuer_key if signed else key,
         )
-        for extension in (alternatives, *extensions):
-            builder = builder.add_extension(extension, critical=False)
-        certificate = builder.sign(issuer_key if signed else key, hashes.SHA256())
-        return self._pair(file, certificate.public_bytes(serialization.Encoding.PEM), pem_of(key))
+        return self._pair(file, ssl.DER_cert_to_PEM_cert(der).encode(), pem_of(key))
 
     def encrypted(self) -> str:
         """Return a file with the key of ``good``, encrypted with PASSPHRASE."""
