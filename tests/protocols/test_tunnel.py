@@ -280,6 +280,7 @@ ROWS: list[tuple[str, Sequence[Step], Behaviour, int, str]] = [
     ("socks5h://{}", [(GREETING, BY_PASSWORD)], outlast, 97, "it chose an authentication that was not offered"),
     ("socks5h://{}", [(GREETING, b"\5\1")], outlast, 97, "it chose an authentication that was not offered"),
     ("socks5h://me:hunter2@{}", [*LOGIN, (CREDENTIALS, b"\1\1")], close, 97, "it refused user and password"),
+    ("socks5h://me:hunter2@{}", [*LOGIN, (CREDENTIALS, b"")], close, 97, CLOSED),
     # Failures of the proxy and of the target.
     ("socks5h://{}", reply(b"\5\1" + REST), close, 97, "general failure"),
     ("socks5h://{}", reply(b"\5\2" + REST), close, 97, "its rules forbid it"),
