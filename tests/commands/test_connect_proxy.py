@@ -349,10 +349,7 @@ def test_source_and_family_are_for_the_way_to_the_proxy() -> None:
     [
         (["unix:/x", "--proxy", "http://p"], "--proxy does not apply: a proxy connects to hosts and ports"),
         ([":80", "--proxy", "http://p"], "address ':80' is this machine: write the host"),
-        (["fe80::1%lo", "80", "--proxy", "http://p"], "has a zone, which means nothing to a proxy"),
-        (["::1", "80", "--proxy", "socks4://p"], "address '[::1]:80' is IPv6, which SOCKS4 does not know"),
         (["h:80", "--proxy", "socks4://p", "--proxy", "http://[::1]"], "address '[::1]:8080' is IPv6"),
-        (["h:80", "--proxy", ""], "--proxy: the URL of the proxy is empty"),
         (["h:80", "--proxy", "me:hunter2@p"], "--proxy: proxy 'me:...@p' has no scheme"),
         (["h:80", "--proxy-user-file", "f"], "--proxy-user-file needs --proxy"),
         (["127.0.0.1:80", "-n", "--proxy", "http://p"], "host 'p' is a name, and --numeric allows addresses alone"),
