@@ -121,7 +121,7 @@ def _end_of_beginning(data: bytes) -> int:
         return end.end()
     if len(data) >= MAX_HEAD:
         status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-        raise _refused_http(status, f"the request has more than {MAX_HEAD} bytes")
+        raise _http_error(status, f"the request has more than {MAX_HEAD} bytes")
     return 0
 
 
@@ -138,7 +138,7 @@ def _read_socks4(admits: Admits | None) -> Steps[Request]:
         raise Refused("SOCKS4 has no password, and one is wanted", _socks4_refused())
     if command != _CONNECT:
         raise Refused(f"command {command} of SOCKS4 is not served, only CONNECT", _socks4_refused())
-    return Request(scheme, _target(host, port, _socks4_refused), _socks4_granted, _socks4_refused)
+    return Request(scheme, _target(host, port, _socks4_refused()), _socks4_granted, _socks4_refused)
 
 
 def _read_string() -> Steps[bytes]:
@@ -174,7 +174,7 @@ def _read_socks5(admits: Admits | None) -> Steps[Request]:
     if command != _CONNECT:
         reason = f"command {command} of SOCKS5 is not served, only CONNECT"
         raise Refused(reason, _socks5_refused(Cause.COMMAND))
-    target = _target(host, port, lambda: _socks5_refused(Cause.FAILED))
+    target = _target(host, port, _socks5_refused(Cause.FAILED))
     return Request("socks5", target, _socks5_granted, _socks5_refused)
 
 
@@ -206,44 +206,44 @@ def _read_password(admits: Admits) -> Steps[None]:
 
 def _parse_http(head: bytes, admits: Admits | None) -> Request:
     if _BLANKS.search(head):
-        raise _refused_http(HTTPStatus.BAD_REQUEST, "the request has 256 blanks in a row")
+        raise _http_error(HTTPStatus.BAD_REQUEST, "the request has 256 blanks in a row")
     if LONG_LENGTH.search(head):
-        raise _refused_http(HTTPStatus.BAD_REQUEST, "the request is malformed: bad content-length")
+        raise _http_error(HTTPStatus.BAD_REQUEST, "the request is malformed: bad content-length")
     http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
     try:
         http.receive_data(head)
         asked = http.next_event()
     except h11.RemoteProtocolError as error:
         what = str(error).partition(":")[0].lower()  # without the line itself, which may have a password
-        raise _refused_http(HTTPStatus(error.error_status_hint), f"the request is malformed: {what}") from error
+        raise _http_error(HTTPStatus(error.error_status_hint), f"the request is malformed: {what}") from error
     assert isinstance(asked, h11.Request), asked  # as the head is complete
     if asked.method != b"CONNECT":
         reason = f"{asked.method.decode()} is not served, only CONNECT (curl --proxytunnel)"
         allow = "Allow: CONNECT\r\n"
-        raise _refused_http(HTTPStatus.METHOD_NOT_ALLOWED, reason, allow, body=asked.method != b"HEAD")
+        raise _http_error(HTTPStatus.METHOD_NOT_ALLOWED, reason, allow, body=asked.method != b"HEAD")
     fields = dict(asked.headers)
     if b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0":
-        raise _refused_http(HTTPStatus.BAD_REQUEST, "a CONNECT has no body")
+        raise _http_error(HTTPStatus.BAD_REQUEST, "a CONNECT has no body")
     if admits is not None and not _is_admitted(fields.get(b"proxy-authorization", b""), admits):
         wanted = 'Proxy-Authenticate: Basic realm="netkit", charset="UTF-8"\r\n'
         reason = _UNKNOWN if b"proxy-authorization" in fields else "user and password are missing"
-        raise _refused_http(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, reason, wanted)
+        raise _http_error(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, reason, wanted)
     host, port = _authority(asked.target.decode())
-    target = _target(host, port, lambda: _page(HTTPStatus.BAD_REQUEST, "the target is not HOST:PORT"))
+    target = _target(host, port, _page(HTTPStatus.BAD_REQUEST, "the target is not HOST:PORT"))
     return Request("http", target, _http_granted, _http_refused)
 
 
 # -- all
 
 
-def _target(host: bytes, port: int, reply: Callable[[], bytes]) -> Endpoint:
+def _target(host: bytes, port: int, reply: bytes) -> Endpoint:
     """The requested target. Raises Refused, with the reply, for an invalid host or port 0."""
     try:
         name = check_host(host.decode())
     except ValueError as error:  # Invalid, or no UTF-8
-        raise Refused(f"the target is no host: {error}", reply()) from error
+        raise Refused(f"the target is no host: {error}", reply) from error
     if not port:
-        raise Refused("the target has no port", reply())
+        raise Refused("the target has no port", reply)
     return Endpoint(name, port)
 
 
@@ -306,7 +306,7 @@ def _http_refused(cause: Cause, reason: str) -> bytes:
     return _page(status, reason)
 
 
-def _refused_http(status: HTTPStatus, reason: str, fields: str = "", *, body: bool = True) -> Refused:
+def _http_error(status: HTTPStatus, reason: str, fields: str = "", *, body: bool = True) -> Refused:
     return Refused(reason, _page(status, reason, fields, body=body))
 
 
