@@ -2,7 +2,7 @@
 
 The tests of a kind of stream provide a ``MakePair`` and run ``check_stream(make_pair, check)`` for each check that
 applies: ``EVERY`` for all streams, ``CONNECTED`` for connections, ``OWNING`` if closing the stream ends the connection,
-``RESETTING`` if the transport has resets.
+``RESETTING`` if the transport has resets. ``UNIX`` and ``TCP`` are all that apply to a connection over such a socket.
 """
 
 import hashlib
@@ -419,9 +419,11 @@ OWNING: tuple[Check, ...] = (
     sending_to_who_left_fails_and_counts,
 )
 RESETTING: tuple[Check, ...] = (an_abort_is_no_end, a_reset_that_no_call_has_seen_is_found)
+UNIX = EVERY + CONNECTED + OWNING
+TCP = UNIX + RESETTING
 
 
-def every_check(*groups: tuple[Check, ...], without: Check | None = None) -> pytest.MarkDecorator:
-    """Run a test for each check of these groups, but not for ``without``."""
-    checks: list[Any] = [check for group in groups for check in group if check is not without]
+def every_check(group: tuple[Check, ...], *, without: Check | None = None) -> pytest.MarkDecorator:
+    """Run a test for each check of this group, but not for ``without``."""
+    checks: list[Any] = [check for check in group if check is not without]
     return pytest.mark.parametrize("check", checks, ids=[check.__name__ for check in checks])

@@ -310,13 +310,13 @@ def behind_a_header(sockets: Any) -> MakePair:
     return make_pair
 
 
-@contract.every_check(contract.EVERY, contract.CONNECTED, contract.OWNING, contract.RESETTING)
+@contract.every_check(contract.TCP)
 def test_contract_over_tcp(check: Check) -> None:
     """After a header a TCP stream keeps the contract of streams."""
     check_stream(behind_a_header(tcp_sockets), check)
 
 
-@contract.every_check(contract.EVERY, contract.CONNECTED, contract.OWNING)
+@contract.every_check(contract.UNIX)
 def test_contract_over_unix_sockets(check: Check) -> None:
     """After a header a unix stream keeps the contract of streams."""
     check_stream(behind_a_header(socket.socketpair), check)

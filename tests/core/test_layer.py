@@ -70,7 +70,7 @@ async def swap(stream: Connection, group: Group) -> Connection:
     return Changed(stream, incoming=bytes.swapcase, outgoing=lambda data: bytes(data).swapcase())
 
 
-@contract.every_check(contract.EVERY, contract.CONNECTED, contract.OWNING, contract.RESETTING)
+@contract.every_check(contract.TCP)
 def test_contract(check: Check) -> None:
     """A connection with a layer that changes its data keeps the contract."""
     check_stream(changed, check)

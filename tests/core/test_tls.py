@@ -85,10 +85,7 @@ def pair_of(pki: Pki) -> Any:
     return make
 
 
-CHECKS = contract.EVERY + contract.CONNECTED + contract.OWNING + contract.RESETTING
-
-
-@contract.every_check(CHECKS, without=contract.closing_ends_the_connection)
+@contract.every_check(contract.TCP, without=contract.closing_ends_the_connection)
 def test_contract(pair_of: Any, check: Check) -> None:
     """A TLS stream keeps the contract of streams."""
     check_stream(pair_of, check)

@@ -253,7 +253,7 @@ def pair_of(request: pytest.FixtureRequest, pki: Pki) -> Any:
     return make
 
 
-@contract.every_check(contract.EVERY, contract.CONNECTED, contract.OWNING, without=contract.closing_ends_the_connection)
+@contract.every_check(contract.UNIX, without=contract.closing_ends_the_connection)
 def test_contract(pair_of: Any, check: Check) -> None:
     """A connection with TLS after a dialogue keeps the contract, and counts from 0."""
     check_stream(pair_of, check)

@@ -263,19 +263,19 @@ def over(sockets: Any, under: tuple[Any, Any] = ((), ())) -> MakePair:
     return make_pair
 
 
-@contract.every_check(contract.EVERY, contract.CONNECTED, contract.OWNING, contract.RESETTING)
+@contract.every_check(contract.TCP)
 def test_contract_over_tcp(check: Check) -> None:
     """A connection with telnet keeps the contract over TCP."""
     check_stream(over(tcp_sockets), check)
 
 
-@contract.every_check(contract.EVERY, contract.CONNECTED, contract.OWNING)
+@contract.every_check(contract.UNIX)
 def test_contract_over_unix_sockets(check: Check) -> None:
     """It keeps the contract over a unix socket."""
     check_stream(over(socket.socketpair), check)
 
 
-@contract.every_check(contract.EVERY, contract.CONNECTED)
+@contract.every_check(contract.EVERY + contract.CONNECTED)
 def test_contract_over_tls(check: Check, pki: Pki) -> None:
     """It keeps the contract over TLS."""
     cert, key, _ = pki.good

@@ -56,7 +56,6 @@ BANNER = b"220 ready\r\n"
 REST = b"\0\1" + bytes(6)  # of a reply of SOCKS5 to a request that failed
 PROXIES: dict[str, Sequence[Step]] = {"socks5h://p": SOCKS5, "socks4a://p": SOCKS4A, "http://p": http(OK)}
 Behaviour = Callable[[socket.socket], Any]
-EVERYTHING = contract.EVERY + contract.CONNECTED + contract.OWNING
 
 
 async def asked(near: Connection, far: Connection, url: str) -> tuple[Connection, Connection]:
@@ -103,20 +102,20 @@ def over_sockets(url: str, sockets: Callable[[], tuple[socket.socket, socket.soc
 
 
 @pytest.mark.parametrize("url", PROXIES)
-@contract.every_check(EVERYTHING, contract.RESETTING)
+@contract.every_check(contract.TCP)
 def test_contract_over_tcp(url: str, check: Check) -> None:
     """A stream through a proxy keeps the contract over TCP."""
     check_stream(over_sockets(url, tcp_sockets), check)
 
 
 @pytest.mark.parametrize("url", ["socks5h://p", "http://p"])
-@contract.every_check(EVERYTHING)
+@contract.every_check(contract.UNIX)
 def test_contract_over_unix_sockets(url: str, check: Check) -> None:
     """It keeps the contract over a unix socket."""
     check_stream(over_sockets(url, lambda: socket.socketpair()), check)
 
 
-@contract.every_check(EVERYTHING, contract.RESETTING, without=contract.closing_ends_the_connection)
+@contract.every_check(contract.TCP, without=contract.closing_ends_the_connection)
 def test_contract_over_tls(check: Check, pki: Pki) -> None:
     """It keeps the contract over TLS, where data received with the answer is held outside the stream."""
     client = tls.client(Security(cafile=pki.ca), "localhost", ignore)
