@@ -302,7 +302,7 @@ def behind_a_header(sockets: Any) -> MakePair:
     async def make_pair() -> AsyncIterator[tuple[Any, Any]]:
         async with streams_of(sockets()) as (a, b), Group() as group:
             await b.send(V1)
-            stream = await through(a, [ACCEPT], group)  # type: ignore[arg-type]
+            stream = await through(a, [ACCEPT], group)
             b.counts.restart()
             assert isinstance(stream, SocketStream) and stream.peer == CLIENT
             yield stream, b
@@ -335,7 +335,7 @@ def test_a_header_costs_no_zero_copy(monkeypatch: pytest.MonkeyPatch, tmp_path: 
                 await b.send(data[10:])
                 await b.send_eof()
 
-            stream = await through(a, [ACCEPT], group)  # type: ignore[arg-type]
+            stream = await through(a, [ACCEPT], group)
             assert raw_source(stream) is None and stream.counts.received == 0
             assert await stream.recv() == data[:10]
             assert raw_source(stream) is not None

@@ -14,7 +14,6 @@ from netkit.core.errors import Exit, Failure
 from netkit.core.events import ignore
 from netkit.core.kernel import Group
 from netkit.core.layer import Setting, through
-from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import Connection
 from netkit.core.tls_context import Security
 from netkit.protocols.dialogue import LIMIT, Names, Refused
@@ -37,6 +36,7 @@ from tests.support.starttls import (
     mysql_greeting,
     mysql_packet,
 )
+from tests.support.streams import streams_of
 
 PROTOCOLS = pytest.mark.parametrize("protocol", STARTTLS)
 # The answers of INN 2.7.1, whose nnrpd is not among the servers of the interop tests.
@@ -231,24 +231,17 @@ def pair_of(request: pytest.FixtureRequest, pki: Pki) -> Any:
 
     @asynccontextmanager
     async def make() -> AsyncIterator[tuple[Any, Any]]:
-        ours, theirs = map(SocketStream, socket.socketpair() if of_unix else tcp_sockets(), "ab")
-        made: dict[str, Connection] = {}
+        sockets = socket.socketpair() if of_unix else tcp_sockets()
+        async with streams_of(sockets) as (ours, theirs), Group() as group:
 
-        async def dial() -> None:
-            made["a"] = await through(ours, client, group)
+            async def serve() -> Connection:
+                await speak(theirs, "smtp", "localhost" if of_unix else "[127.0.0.1]")
+                return await server(theirs, group)
 
-        async def serve() -> None:
-            await speak(theirs, "smtp", "localhost" if of_unix else "[127.0.0.1]")
-            made["b"] = await server(theirs, group)
-
-        async with Group() as group:
-            group.start_soon(dial())
-            group.start_soon(serve())
-        try:
-            yield made["a"], made["b"]
-        finally:
-            for stream in made.values():
-                stream.close()
+            serving = group.start_soon(serve())
+            near = await through(ours, client, group)
+            await serving.finished.wait()
+            yield near, serving.result
 
     return make
 
@@ -264,18 +257,13 @@ def test_the_layer_reads_no_more_than_the_dialogue(protocol: str) -> None:
     """Data after the dialogue is left for TLS, and plaintext instead of TLS is refused."""
 
     async def main(first: bytes) -> tuple[bytes, bytes]:
-        ours, theirs = map(SocketStream, tcp_sockets(), "ab")
-        try:
-            async with Group() as group:
-                group.start_soon(speak(theirs, protocol, "[127.0.0.1]"))
-                stream = await beginning(protocol, HERE)(ours, group)
+        async with streams_of(tcp_sockets()) as (ours, theirs), Group() as group:
+            group.start_soon(speak(theirs, protocol, "[127.0.0.1]"))
+            stream = await beginning(protocol, HERE)(ours, group)
             await theirs.send(first)
             came = await stream.recv()
             await theirs.send(b"plain")
             return came, await stream.recv()
-        finally:
-            ours.close()
-            theirs.close()
 
     for record in (b"\x16\x03\x03", b"\x15"):
         assert kernel.run(main(record)) == (record, b"plain")

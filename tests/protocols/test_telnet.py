@@ -365,4 +365,4 @@ async def test_a_subnegotiation_without_end_is_the_peers_failure() -> None:
 async def test_it_is_no_socket_any_more() -> None:
     """The stream is no ``SocketStream``, so that its data is not spliced."""
     async with streams_of(tcp_sockets()) as (a, _), Group() as group:
-        assert not isinstance(await through(a, [PLAIN], group), SocketStream)  # type: ignore[arg-type]
+        assert not isinstance(await through(a, [PLAIN], group), SocketStream)

@@ -49,7 +49,7 @@ from tests.support.proxies import (
     scripted,
     shout,
 )
-from tests.support.streams import Steps
+from tests.support.streams import Steps, streams_of
 
 TARGET = Endpoint("target.test", 9)
 BANNER = b"220 ready\r\n"
@@ -79,24 +79,13 @@ async def asked(near: Connection, far: Connection, url: str) -> tuple[Connection
     return near, far
 
 
-@asynccontextmanager
-async def closing(near: Connection, far: Connection) -> AsyncIterator[tuple[Connection, Connection]]:
-    """Close both ends when the block ends."""
-    try:
-        yield near, far
-    finally:
-        near.close()
-        far.close()
-
-
 def over_sockets(url: str, sockets: Callable[[], tuple[socket.socket, socket.socket]]) -> MakePair:
     """Return a function that makes the two ends of a connection through a proxy."""
 
     @asynccontextmanager
     async def make() -> AsyncIterator[tuple[Any, Any]]:
-        ours, theirs = sockets()
-        async with closing(*await asked(SocketStream(ours, "a"), SocketStream(theirs, "b"), url)) as pair:
-            yield pair
+        async with streams_of(sockets()) as (ours, theirs):
+            yield await asked(ours, theirs, url)
 
     return make
 
@@ -112,7 +101,7 @@ def test_contract_over_tcp(url: str, check: Check) -> None:
 @contract.every_check(contract.UNIX)
 def test_contract_over_unix_sockets(url: str, check: Check) -> None:
     """It keeps the contract over a unix socket."""
-    check_stream(over_sockets(url, lambda: socket.socketpair()), check)
+    check_stream(over_sockets(url, socket.socketpair), check)
 
 
 @contract.every_check(contract.TCP, without=contract.closing_ends_the_connection)
@@ -123,13 +112,11 @@ def test_contract_over_tls(check: Check, pki: Pki) -> None:
 
     @asynccontextmanager
     async def make() -> AsyncIterator[tuple[Any, Any]]:
-        ours, theirs = tcp_sockets()
-        async with Group() as group:
-            serving = group.start_soon(server(SocketStream(theirs, "b"), Group()))
-            near = await client(SocketStream(ours, "a"), Group())
+        async with streams_of(tcp_sockets()) as (ours, theirs), Group() as group:
+            serving = group.start_soon(server(theirs, group))
+            near = await client(ours, group)
             await serving.finished.wait()
-        async with closing(*await asked(near, serving.result, "http://p")) as pair:  # type: ignore[arg-type]
-            yield pair
+            yield await asked(near, serving.result, "http://p")  # type: ignore[arg-type]
 
     check_stream(make, check)
 

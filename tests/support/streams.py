@@ -10,7 +10,6 @@ import pytest
 
 from netkit.core import splice
 from netkit.core.socket_stream import SocketStream
-from netkit.core.stream import Stream
 
 
 class Steps:
@@ -31,7 +30,7 @@ class Steps:
 
 
 @asynccontextmanager
-async def streams_of(sockets: tuple[socket.socket, socket.socket]) -> AsyncIterator[tuple[Stream, Stream]]:
+async def streams_of(sockets: tuple[socket.socket, socket.socket]) -> AsyncIterator[tuple[SocketStream, SocketStream]]:
     """Make streams of two connected sockets, and close them."""
     a, b = SocketStream(sockets[0], "a"), SocketStream(sockets[1], "b")
     try:
