@@ -247,17 +247,10 @@ def over(sockets: Any, under: tuple[Any, Any] = ((), ())) -> MakePair:
     @asynccontextmanager
     async def make_pair() -> AsyncIterator[tuple[Any, Any]]:
         async with streams_of(sockets()) as (one, other), Group() as group:
-            ends: list[Any] = [None, None]
-
-            async def put(place: int, stream: Any) -> None:
-                ends[place] = await through(stream, [*under[place], PLAIN], group)
-
-            async with Group() as handshakes:
-                handshakes.start_soon(put(0, one))
-                handshakes.start_soon(put(1, other))
-            yield ends[0], ends[1]
-            for end in ends:
-                end.close()
+            making = group.start_soon(through(one, [*under[0], PLAIN], group))
+            far = await through(other, [*under[1], PLAIN], group)
+            await making.finished.wait()
+            yield making.result, far
             group.cancel()
 
     return make_pair
