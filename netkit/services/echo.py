@@ -17,16 +17,14 @@ def echo(
     we send ours. A connection on which nothing moves for ``idle_timeout`` seconds is reset.
     """
 
-    def before(stream: Connection) -> list[Callable[[], Change]]:
-        if prefix is None:
-            return []
-        from netkit.services.server import addressed
-        from netkit.services.transforms import prefixed
-
-        return [partial(prefixed, addressed(prefix, stream.peer))]
-
     async def handle(stream: Connection) -> str | None:
-        await pump(stream, stream, fresh([*changes, *before(stream)]))
+        makers = list(changes)
+        if prefix is not None:
+            from netkit.services.server import addressed
+            from netkit.services.transforms import prefixed
+
+            makers.append(partial(prefixed, addressed(prefix, stream.peer)))
+        await pump(stream, stream, fresh(makers))
         await acknowledged(stream)
         return None
 

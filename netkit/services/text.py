@@ -41,7 +41,7 @@ def spell(data: bytes) -> str:
 
 
 class _Spelling(dict[int, str]):
-    """A table for str.translate; rare characters are added when they occur."""
+    """A table for str.translate. The usual characters are in it, the others are spelled as they occur."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
