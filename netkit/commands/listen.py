@@ -170,9 +170,9 @@ def listen(
 
     def serve() -> Service:
         if replies:
-            from netkit.services.reply import reader, replying
+            from netkit.services.reply import reply_to, replying
 
-            return replying(reader(reply, reply_file), terminal(), conversation)
+            return replying(reply_to(reply, reply_file), terminal(), conversation)
         if keep and program.argv is None:
             from netkit.services.broadcast import keeping
 

@@ -3,7 +3,6 @@
 import os
 import stat
 from collections.abc import Callable
-from functools import partial
 
 from netkit.core.address import Endpoint
 from netkit.core.connection import DRAIN, drain, with_idle_timeout
@@ -17,17 +16,22 @@ from netkit.services.server import Service, addressed
 
 _MAX_SENDING = 10.0  # s that a client may go on sending after it has the reply
 
-Reader = Callable[[Endpoint, int], bytes]
-"""Returns a piece of the reply for the client at an address, from an offset on; b"" at its end."""
+Reader = Callable[[int], bytes]
+"""Returns a piece of a reply, from an offset on; b"" at its end."""
 
 
-def reader(reply: bytes | None, path: str | None) -> Reader:
-    """The reader of the text ``reply``, in which {host} and {port} are the client's, or of the file at ``path``.
+def reply_to(text: bytes | None, path: str | None) -> Callable[[Endpoint], Reader]:
+    """The replies for clients: ``text``, in which {host} and {port} are the client's, or the file at ``path``.
 
     Raises Failure READ if the file cannot be read, or is not a regular one.
     """
+
+    def read_text(peer: Endpoint) -> Reader:
+        whole = addressed(text or b"", peer)
+        return lambda offset: whole[offset:]
+
     if path is None:
-        return lambda peer, offset: addressed(reply or b"", peer)[offset:]
+        return read_text
     action = f"read {path}"
     with doing(Exit.READ, action):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -35,31 +39,32 @@ def reader(reply: bytes | None, path: str | None) -> Reader:
         os.close(fd)
         raise Failure(Exit.READ, action, "it is not a regular file")
 
-    def read(peer: Endpoint, offset: int) -> bytes:
+    def read_file(offset: int) -> bytes:
         with doing(Exit.READ, action):
             return os.pread(fd, LARGEST_READ, offset)
 
-    return read
+    return lambda peer: read_file
 
 
 class _Reply(Side):
     """Our side of one client, which gets the reply, and whose bytes go to stdout. ``ended``: the reply was read."""
 
-    def __init__(self, read: Callable[[int], bytes], output: Output) -> None:
+    def __init__(self, read: Reader, output: Output) -> None:
         super().__init__(output)
         self.ended = Event()
         self._read = read
 
     async def recv(self) -> bytes:
-        await sleep(0)  # reading never waits, so let other tasks run
         data = self._read(self.counts.received)
+        if len(data) == LARGEST_READ:
+            await sleep(0)  # reading never waits, so let other tasks run
         self.counts.add_received(len(data))
         if not data:
             self.ended.set()
         return data
 
 
-def replying(read: Reader, terminal: Terminal, conversation: Conversation) -> Service:
+def replying(open_reply: Callable[[Endpoint], Reader], terminal: Terminal, conversation: Conversation) -> Service:
     """Send each client the reply and then our end; what it sends meanwhile goes to the terminal.
 
     Once a client has acknowledged the whole reply, the connection is closed at its end, after ``DRAIN`` seconds of
@@ -68,7 +73,7 @@ def replying(read: Reader, terminal: Terminal, conversation: Conversation) -> Se
     output = Output(terminal)
 
     async def handle(stream: Connection) -> str:
-        side = _Reply(partial(read, stream.peer), output)
+        side = _Reply(open_reply(stream.peer), output)
         how = "all was sent"
 
         async def see_off() -> None:

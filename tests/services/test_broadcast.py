@@ -18,7 +18,7 @@ from netkit.core.stream import Counts
 from netkit.core.sync import Condition, Event
 from netkit.services.broadcast import Output, keeping
 from netkit.services.join import Conversation, Terminal
-from netkit.services.reply import reader, replying
+from netkit.services.reply import reply_to, replying
 from netkit.services.server import Service
 from netkit.services.transforms import MAX_LINE, labelled
 from tests import memory
@@ -382,7 +382,7 @@ async def test_what_is_not_written_is_not_kept() -> None:
 async def serve_reply(desk: Desk, behave: Callable[[Client], Awaitable[None]]) -> Client:
     """Serve one client with a reply for an hour, and return it."""
     conversation = Conversation(Ending(), lambda stream: [], lambda event: None)
-    async with served(replying(reader(b"reply", None), desk, conversation)) as join:  # type: ignore[arg-type]
+    async with served(replying(reply_to(b"reply", None), desk, conversation)) as join:  # type: ignore[arg-type]
         client = join("client")
         await behave(client)
         await sleep(3600)
