@@ -278,16 +278,6 @@ def test_command_options_are_its_own() -> None:
     assert done == Finished(0, b"-- -v --once -1 ", "")
 
 
-def test_command_ends_with_the_server() -> None:
-    """A signal to the server ends COMMAND too."""
-    with running("echo", "0", "--", "sh", "-c", "echo $$ >&2; exec cat") as server:
-        child = int(server.line(r"^(\d+)$")[1])
-        server.signal(signal.SIGTERM)
-        assert died_by(server.wait()) is signal.SIGTERM
-        with pytest.raises(ProcessLookupError):
-            os.kill(child, 0)
-
-
 # -- unix sockets
 
 
