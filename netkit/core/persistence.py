@@ -1,6 +1,6 @@
 """Retrying an action for a given time, as for --wait."""
 
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable, Container, Iterator
 from typing import TypeVar
 
 from netkit.core.errors import Exit, Failure
@@ -9,8 +9,16 @@ from netkit.core.kernel import now, sleep
 from netkit.core.units import duration
 
 T = TypeVar("T")
-MIN_INTERVAL = 0.01  # s between two tries, however short an interval is asked for
+_MIN_INTERVAL = 0.01  # s between two tries, however short an interval is asked for
 FIRST_PAUSE, LAST_PAUSE = 0.02, 0.5  # s between tries without an interval; the pause doubles from one to the other
+
+
+def pauses(interval: float | None) -> Iterator[float]:
+    """Yield how many seconds to wait before the next try, each time: ``interval``, or by default more and more."""
+    pause = FIRST_PAUSE
+    while True:
+        yield pause if interval is None else max(interval, _MIN_INTERVAL)
+        pause = min(pause * 2, LAST_PAUSE)
 
 
 async def persist(
@@ -30,7 +38,7 @@ async def persist(
     because it had less than ``timeout`` is not used, if there is another.)
     """
     until = now() + patience
-    pause = FIRST_PAUSE
+    between = pauses(interval)
     last: Failure | None = None
     while True:
         seconds = min(timeout, max(until - now(), 0.001))
@@ -46,7 +54,6 @@ async def persist(
                 reason = f"still {last.reason} after {duration(patience)}"
                 hint = "" if last.exit is Exit.CONNECT else last.hint  # that hint is to wait, which was done
                 raise Failure(Exit.TIMEOUT, last.action, reason, detail=last.detail, hint=hint) from failure
-            wait = min(pause if interval is None else max(interval, MIN_INTERVAL), left)
+            wait = min(next(between), left)
             observe(Retrying(str(failure), wait))
         await sleep(wait)
-        pause = min(pause * 2, LAST_PAUSE)

@@ -14,7 +14,7 @@ from netkit.core.errors import Exit, Failure
 from netkit.core.events import Observer, Retrying, ignore
 from netkit.core.kernel import DeadlineExceeded, Group, checkpoint, deadline, now, sleep
 from netkit.core.lookup import Address, lookup
-from netkit.core.persistence import FIRST_PAUSE, LAST_PAUSE, MIN_INTERVAL
+from netkit.core.persistence import pauses
 from netkit.core.stream import Connection
 from netkit.core.sync import Event, Semaphore
 from netkit.core.tcp_probe import SCARCE
@@ -146,7 +146,7 @@ class Checker:
             for name, host in everywhere.items()
             for port in host.ports
         }
-        pause = FIRST_PAUSE
+        between = pauses(interval)
 
         def note(result: Result) -> None:
             place = result.host, result.port or 0
@@ -163,19 +163,15 @@ class Checker:
                 ports.setdefault(name, []).append(port)
             left_out = (everywhere[name]._replace(ports=tuple(those)) for name, those in ports.items())
             with suppress(DeadlineExceeded), deadline(self._until + _LAST_ROUND):
-                if len(ports) == 1:
-                    await self._round(number, next(left_out), note)
-                else:
-                    await self._look(((number, host) for host in left_out), note)
+                await self._look(((number, host) for host in left_out), note)
             left = self._until - now()
             if not missing or left <= 0 or settled(number):
                 break
-            wait = min(pause if interval is None else max(interval, MIN_INTERVAL), left)
+            wait = min(next(between), left)
             first = next(iter(missing.values()))
             reason = f": {first.probe.reason}" if first.probe.reason else ""
             self.observe(Retrying(f"{first} is {first.probe.state}{reason}", wait))
             await sleep(wait)
-            pause = min(pause * 2, LAST_PAUSE)
         for result in missing.values():
             report(result)
 
