@@ -409,13 +409,11 @@ def test_mistakes(capfd: pytest.CaptureFixture[str], args: list[str], message: s
     assert message in line
 
 
-@pytest.mark.parametrize("interval", ["0", "1ms"])
-def test_rounds_are_10_ms_apart_at_least(interval: str) -> None:
+def test_rounds_are_10_ms_apart_at_least() -> None:
     """Rounds are at least 10 ms apart, whatever --interval says."""
-    done = netkit("portcheck", f"127.0.0.1:{free_port()}", "--wait", "50ms", "--interval", interval, "-vv")
+    done = netkit("portcheck", f"127.0.0.1:{free_port()}", "--wait", "50ms", "--interval", "0", "-vv")
     pauses = re.findall(r"; again in ([0-9.]+) ms", done.err)
-    assert done.code == 28 and pauses
-    assert all(pause == "10.0" or pause == "10" for pause in pauses[:-1])
+    assert done.code == 28 and set(pauses[:-1]) <= {"10.0", "10"} and pauses
 
 
 def test_machine_without_proc() -> None:

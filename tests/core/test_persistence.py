@@ -1,14 +1,29 @@
 """Repeating an attempt: when, for how long, and with which message at the end."""
 
 from collections.abc import Callable, Coroutine
+from itertools import islice
 from typing import Any
 
 import pytest
 
 from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import now, sleep
-from netkit.core.persistence import persist
+from netkit.core.persistence import pauses, persist
 from tests.clock import on_kernel
+
+
+@pytest.mark.parametrize(
+    ("interval", "first"),
+    [
+        (None, [0.02, 0.04, 0.08, 0.16, 0.32, 0.5, 0.5]),
+        (0.0, [0.01] * 7),
+        (0.001, [0.01] * 7),
+        (2.0, [2.0] * 7),
+    ],
+)
+def test_pauses(interval: float | None, first: list[float]) -> None:
+    """Without an interval the pauses double up to half a second; a given one is at least 10 ms."""
+    assert list(islice(pauses(interval), 7)) == first
 
 
 def failing(*times: float) -> tuple[list[tuple[float, float]], Callable[[float], Coroutine[Any, Any, None]]]:
