@@ -24,9 +24,9 @@ def fitted(
 ) -> RenderableType:
     """A table that fits ``room`` columns. Only its column ``wrapped`` is wrapped between words, if need be.
 
-    If that leaves too little for it, each row becomes a paragraph.
+    If that leaves too little for it, each row becomes a paragraph. A cell that is a str is made printable.
     """
-    texts = [[_text(cell) for cell in row] for row in cells]
+    texts = [[cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row] for row in cells]
     plain = [heads, *([text.plain for text in row] for row in texts)]
     natural = widths(plain)
     at = heads.index(wrapped)
@@ -62,18 +62,14 @@ def paragraph(cells: Iterable[Text], room: int) -> Text:
     return Text("\n").join(lines)
 
 
-def table(heads: Sequence[str], cells: Iterable[Sequence[str | Text]], *, right: Sequence[str] = ()) -> Table:
-    """A table without lines. Columns are folded if need be. Cells are made printable."""
+def table(heads: Sequence[str], cells: Iterable[Sequence[Text]], *, right: Sequence[str] = ()) -> Table:
+    """A table without lines. Columns are folded if need be."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for head in heads:
         made.add_column(Text(head), justify="right" if head in right else "left", overflow="fold")
     for row in cells:
-        made.add_row(*map(_text, row))
+        made.add_row(*row)
     return made
-
-
-def _text(cell: str | Text) -> Text:
-    return cell if isinstance(cell, Text) else Text(printable(cell))
 
 
 def drawn(what: RenderableType, *, coloured: bool) -> str:
