@@ -53,6 +53,7 @@ SCENES = {
     "any": Scene("db:1,2", (REFUSED, READY), 2, 0, 1, any_port=True),
     "none": Scene("db:1,2", (REFUSED, REFUSED), 3, 1, 2, any_port=True),
     "names": Scene("unix:/run/a\n\x1b[31m\udcff grpc://db/a\n::error::forged", (REFUSED, REFUSED), 2, 2),
+    "directive": Scene(r"unix:/run/#todo\#todo", (REFUSED,), 1, 1),
     "groups": Scene("db:1,2 db:3,4 db:5", (REFUSED, READY, REFUSED, REFUSED, READY), 6, 1, 3),
 }
 
@@ -69,7 +70,8 @@ def test_reports_are_printable(scene: Scene, form: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "tests"), [("banner", 1), ("all", 3), ("any", 1), ("none", 1), ("names", 2), ("groups", 3)]
+    ("name", "tests"),
+    [("banner", 1), ("all", 3), ("any", 1), ("none", 1), ("names", 2), ("directive", 1), ("groups", 3)],
 )
 def test_tap(name: str, tests: int, tmp_path: Path) -> None:
     """prove counts the tests and failures correctly: one test for each port, or for a target of several."""

@@ -85,7 +85,8 @@ class Tap(Writer):
 
     def _test(self, outcome: str, title: str) -> str:
         self._number += 1
-        return f"{outcome} {self._number} - {title}\n"
+        escaped = title.replace("\\", "\\\\").replace("#", "\\#")  # "# TODO" in a name would make a failure a success
+        return f"{outcome} {self._number} - {escaped}\n"
 
 
 def _quoted(text: str) -> str:
