@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,34 @@ def test_what_is_a_change() -> None:
     results = [Result("db", port, "tcp", probe) for port, probe in in_turn]
     found = changes(Target("db", (80, 81)), *results)
     assert found == ["not ready 1 closed, 1 filtered", "filtered no answer", "open"]
+
+
+def cost(size: int) -> int:
+    """Return how many functions are called for the second try of one of so many hosts."""
+    calls = 0
+
+    def count(frame: Any, event: str, argument: Any) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    async def main() -> None:
+        watch = Watch(Summary(Check(), [Target("db", tuple(range(1, size + 1)))]), 30.0, events.ignore)
+        results = [Result("db", port, "tcp", REFUSED) for port in range(1, size + 1)]
+        for result in results:
+            watch.tried(result)
+        sys.setprofile(count)
+        try:
+            watch.tried(results[0])
+        finally:
+            sys.setprofile(None)
+
+    run(main())
+    return calls
+
+
+def test_a_try_costs_the_same_whatever_the_number_of_ports() -> None:
+    """With each result of a large range the row is not counted anew, which would take minutes for a round."""
+    assert cost(10) == cost(1000)
 
 
 # -- on a terminal

@@ -28,7 +28,9 @@ class Row:
         self.ready: float | None = None
         self._size = size  # ports of which one is enough
         self._results = 0
-        self._latest: dict[tuple[str, int | None], tuple[str, str]] = {}  # the last state of each port
+        self._latest: dict[tuple[str, int | None], tuple[str, str]] = {}  # the last state and reason of each port
+        self._states: Counter[str] = Counter()  # in ``_latest``
+        self._reasons: Counter[str] = Counter()
         self._told: object = None
 
     @property
@@ -46,21 +48,30 @@ class Row:
         if probe.exit is Exit.OK:
             self.ready, self.state, self.reason = self.since, probe.state, ""
             return True
-        self._latest[result.host, result.port] = _state_of(probe), probe.reason
+        self._count((result.host, result.port), _state_of(probe), probe.reason)
         if len(self._latest) < self._size:
             return False
-        states = Counter(state for state, _ in self._latest.values())
-        reasons = {reason for _, reason in self._latest.values()}
-        self.state = next(iter(states)) if len(states) == 1 else NOT_READY
-        self.reason = ", ".join(f"{count} {state}" for state, count in states.items())
-        if len(states) == len(reasons) == 1:
-            [self.reason] = reasons
-        mark: object = frozenset(states)
+        self.state = next(iter(self._states)) if len(self._states) == 1 else NOT_READY
+        self.reason = ", ".join(f"{count} {state}" for state, count in self._states.items())
+        if len(self._states) == len(self._reasons) == 1:
+            [self.reason] = self._reasons
+        mark: object = frozenset(self._states)
         if self._size == 1:
             self.address = probe.address if probe.address not in (None, result.host) else ""
             mark = self.state, _TIME.sub("", self.reason)
         before, self._told = self._told, mark
         return before != mark
+
+    def _count(self, port: tuple[str, int | None], state: str, reason: str) -> None:
+        """Count the state and the reason of a port, in place of its last ones. There may be many ports."""
+        last = self._latest.get(port, (None, None))
+        self._latest[port] = state, reason
+        for counts, new, old in ((self._states, state, last[0]), (self._reasons, reason, last[1])):
+            counts[new] += 1
+            if old is not None:
+                counts[old] -= 1
+                if not counts[old]:
+                    del counts[old]
 
 
 def _state_of(probe: ProbeResult) -> str:
