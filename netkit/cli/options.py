@@ -559,6 +559,8 @@ https_options = gathered(
 )
 
 _TO_TLS = Case("a tls: address as TARGET", lambda values: values["target"].tls)
+_RELAY_SECURED = (Case("a tls: address", _is_secured), "--starttls")
+_RELAY_BARE = "without tls: or --starttls nothing is secured"
 _MYSQL = "a client of mysql logs in by the greeting that came before TLS"
 
 relay_tls_options = gathered(
@@ -573,10 +575,14 @@ relay_tls_options = gathered(
     rules=[
         excluded("--starttls", by=_TO_TLS, why=_AT_ONCE),
         excluded("--starttls mysql", by=_A_SERVER, why=_MYSQL),
-        needs("--cafile", on=(*SECURED_LATER, HTTPS_PROXY), why=BARE_LATER),
-        needs(*_OF_ALL, "--alpn", on=SECURED_LATER, why=BARE_LATER),
-        needs(*_OF_CLIENTS, on=(_TO_TLS, "--starttls"), why=BARE_LATER),
-        needs("--self-signed", on=Case("a tls: address as LISTEN", lambda values: values["address"].tls), why=_BARE),
+        needs("--cafile", on=(*_RELAY_SECURED, HTTPS_PROXY), why=_RELAY_BARE),
+        needs(*_OF_ALL, "--alpn", on=_RELAY_SECURED, why=_RELAY_BARE),
+        needs(*_OF_CLIENTS, on=(_TO_TLS, "--starttls"), why=_RELAY_BARE),
+        needs(
+            "--self-signed",
+            on=Case("a tls: address as LISTEN", lambda values: values["address"].tls),
+            why="without tls: nothing is secured",
+        ),
         *_made_rules,
         needs(Case("--key", lambda values: values["key"] and not values["address"].tls), on="--cert"),
         needs("--key-password-file", on="--cert"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -101,7 +102,7 @@ SCENES = {
     "an https: server": Scene(options="--server https://localhost/"),
     "an http URL": Scene("http://127.0.0.1/"),
     "--tls or a tls: address": Scene(options="--tls"),
-    "--tls or a tls: address, relay": Scene("0 tls:127.0.0.1:1"),
+    "a tls: address": Scene("0 tls:127.0.0.1:1"),
     "several URLs": Scene("https://127.0.0.1/a https://127.0.0.1/b"),
     "several clients": Scene(options="--keep"),
     "text typed on a terminal": Scene(terminals=(0, 2)),
@@ -234,6 +235,15 @@ def test_alone_it_is_accepted(
 ) -> None:
     """Each term in a rule is accepted with what it needs, and nothing else."""
     assert refused(name, list(scenes(name, [option])), monkeypatch, capfd) == ""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_rules_name_options_that_there_are(name: str) -> None:
+    """A message or a man page names no option, as a reason or in a case, that the command does not have."""
+    rules = COMMANDS[name].rules
+    texts = [text for rule in rules for text in (rule.why, *map(name_of, (*rule.terms, *rule.others)))]
+    named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", " ".join(texts)))
+    assert named <= COMMANDS[name].options.keys()
 
 
 def judged(rule: Rule, *given: str) -> str:
