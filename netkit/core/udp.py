@@ -427,7 +427,7 @@ async def connect(
     first = failures[0]
     details = [address.host for address in addresses]
     if first.errno == errno.EACCES and not broadcast:
-        details.append("--broadcast allows broadcast addresses")
+        details.append("udp-send --broadcast allows broadcast addresses")
     raise Failure(Exit.CONNECT, f"send to {target}", first, detail=", ".join(details)) from first
 
 

@@ -126,7 +126,9 @@ def _drawn(event: events.Timed) -> str:
 
 
 _INPUT_LEFT = "the peer ended; input is still open and is left after {bytes_sent} bytes"
-_END_SENT = "nothing came for {seconds}, so the end of input was sent; --send-only sends it at once"
+_END_SENT = (
+    "nothing came for {seconds}, so the end of input was sent; --send-only (relay: --shutdown-after 0) sends it at once"
+)
 _TUNNELLED = "proxy {proxy} connected to {target} after {seconds}"
 _PEER_LEFT = "the peer ended; input was idle for {seconds} and is left unread"
 _NO_ANSWER = (

@@ -154,7 +154,7 @@ def test_broadcast_is_allowed_by_an_option() -> None:
         port = str(sink.getsockname()[1])
         code, _, err = netkit("udp-send", "127.255.255.255", port, "x")
         assert code == 7
-        assert err.endswith("permission denied (127.255.255.255, --broadcast allows broadcast addresses)\n")
+        assert err.endswith("permission denied (127.255.255.255, udp-send --broadcast allows broadcast addresses)\n")
         assert waiting(sink) == []
         assert netkit("udp-send", "127.255.255.255", port, "x", "--broadcast").code == 0
         assert sink.recv(10) == b"x"
@@ -707,7 +707,7 @@ def test_broadcast_by_the_name_that_python_has_for_it() -> None:
     assert netkit("udp-send", "--broadcast", "<broadcast>", "9", "hi", wrapper=wrapper) == (0, b"", "")
     done = netkit("udp-send", "<broadcast>", "9", "hi", wrapper=wrapper)
     assert done.code == 7
-    assert done.err.endswith("permission denied (255.255.255.255, --broadcast allows broadcast addresses)\n")
+    assert done.err.endswith("permission denied (255.255.255.255, udp-send --broadcast allows broadcast addresses)\n")
 
 
 # -- less common uses of datagrams

@@ -211,7 +211,7 @@ EVERY = [
     Told(
         events.EndSent(10.0),
         0,
-        "nothing came for 10 s, so the end of input was sent; --send-only sends it at once",
+        "nothing came for 10 s, so the end of input was sent; --send-only (relay: --shutdown-after 0) sends it at once",
         "end_sent",
         {"duration_ms": 10000.0},
     ),
