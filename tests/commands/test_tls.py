@@ -499,27 +499,6 @@ def test_listen_asks_for_certificates_of_clients(pki: Pki, whose: str | None, co
     assert (done.code, done.out) == (code, b""), done.err
 
 
-def test_a_certificate_of_a_client_never_ends_a_server(pki: Pki) -> None:
-    """No names in a client certificate end the server: -v prints them escaped."""
-    strange = [pki.built(f"strange {n}", "c", names) for n, names in enumerate((ESCAPE, FOLDER, NOISE))]
-    with secured(pki, "echo", "--cafile", pki.ca, "-v") as server:
-        port = server.port
-        for pair in strange:
-            with contextlib.suppress(OSError, Cut, ssl.SSLError):
-                exchanged(dialled(port, pki.client_context(pair)), b"x")
-        assert exchanged(dialled(port, pki.client_context(pki.client)), b"still here") == b"still here"
-        server.signal(signal.SIGTERM)
-        done = server.finish()
-    assert "bug" not in done.err
-    assert "a\\x1b[2J" in done.err
-    assert done.err.replace("\n", "").isprintable()
-
-
-FOLDER = b"\x30\x11\xa4\x0f\x30\x0d\x31\x0b\x30\x09\x06\x03\x55\x04\x03\x0c\x02xy"  # a directoryName, CN=xy
-NOISE = b"\x30\x05\x82\x03\xff\xfeA"
-ESCAPE = b"\x30\x07\x82\x05a\x1b[2J"
-
-
 # -- ALPN and versions
 
 
