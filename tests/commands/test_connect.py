@@ -5,31 +5,15 @@ import queue
 import re
 import socket
 import subprocess
-import threading
 from pathlib import Path
 
 import pytest
 
 from tests.support import NETKIT, PATIENCE, Finished, free_port, netkit, peer, read_all, running
-from tests.support.data import digest
 from tests.support.peers import full_backlog, is_silent, outlast, receive, server_socket
 from tests.support.processes import settle
 
-BIG = 20_000_000
-
-
 # -- how a conversation ends
-
-
-@pytest.mark.fault("late answer")
-def test_answer_that_comes_after_our_end_is_read() -> None:
-    """An answer that the server only sends after our end is received."""
-
-    def count(sock: socket.socket) -> None:
-        sock.sendall(b"GOT %d\n" % len(read_all(sock)))
-
-    with peer(count) as server:
-        assert netkit("connect", server.address, input=b"hi") == Finished(0, b"GOT 2\n", "")
 
 
 @pytest.mark.fault("peer ends while input is open")
@@ -42,40 +26,6 @@ def test_server_ends_while_input_is_open_and_idle(options: list[str], grace: str
             ours.line(f"input was idle for {grace} and is left unread")
         ours.line(r"closed after \S+ m?s: 4 B received, 0 B sent, peer ended first")
         assert ours.wait() == 0
-
-
-def test_server_half_closes_while_20_mb_are_still_to_come() -> None:
-    """A server that has ended its direction still gets all data."""
-    data = os.urandom(BIG)
-
-    def half_close(sock: socket.socket) -> str:
-        sock.sendall(b"go")
-        sock.shutdown(socket.SHUT_WR)
-        return digest(read_all(sock))
-
-    with peer(half_close) as server:
-        assert netkit("connect", server.address, input=data) == Finished(0, b"go", "")
-        assert server.result() == digest(data)
-
-
-def test_server_half_closes_and_slow_input_still_arrives() -> None:
-    """Input that keeps coming is not idle, so --grace does not end it."""
-    go = threading.Semaphore(0)
-
-    def half_close(sock: socket.socket) -> int:
-        sock.shutdown(socket.SHUT_WR)
-        total = 0
-        while data := sock.recv(65536):
-            total += len(data)
-            go.release()
-        return total
-
-    with peer(half_close) as server, running("connect", server.address) as process:
-        for _ in range(5):
-            process.stdin.write(b"y" * 1000)
-            assert go.acquire(timeout=10)
-        assert process.finish() == Finished(0, b"", "")
-        assert server.result() == 5000
 
 
 def test_stdout_ends_with_the_servers_end_while_we_still_send() -> None:
@@ -150,21 +100,6 @@ def test_what_is_sent(options: list[str], typed: bytes, wanted: bytes) -> None:
     with peer(read_all) as server:
         assert netkit("connect", server.address, *options, input=typed) == Finished(0, b"", "")
         assert server.result() == wanted
-
-
-def test_partial_line_goes_out_at_once() -> None:
-    """Bytes are passed on both ways at once, without waiting for a newline."""
-
-    def answer(sock: socket.socket) -> None:
-        assert sock.recv(100) == b"no newline"
-        sock.sendall(b"here")
-        assert sock.recv(100) == b"again"
-
-    with peer(answer) as server, running("connect", server.address) as process:
-        process.stdin.write(b"no newline")
-        assert process.out.read(4) == b"here"
-        process.stdin.write(b"again")
-        assert process.finish().code == 0
 
 
 # -- addresses

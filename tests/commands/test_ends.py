@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import NETKIT, PATIENCE, Finished, Running, jam, netkit, peer, read_all, reset, running
+from tests.support import NETKIT, Finished, Running, jam, netkit, peer, read_all, reset, running
 from tests.support.certificates import Pki
 from tests.support.data import DATA, check_same
 from tests.support.namespaces import separate
@@ -56,19 +56,6 @@ def test_a_server_that_drops_who_half_closes(options: list[str], code: int, out:
     assert (done.code, done.out) == (code, out)
 
 
-def test_what_was_wanted_leaves_input_unread() -> None:
-    """--until ends the conversation with 0 while stdin is open; the peer sees our end and no reset."""
-
-    def greet(sock: socket.socket) -> bytes:
-        sock.sendall(b"ready> ")
-        return read_all(sock)
-
-    with peer(greet) as server, running("connect", server.address, "--until", "> ") as process:
-        assert process.read_all() == b"ready> "
-        assert process.wait() == 0
-        assert server.result() == b""
-
-
 @pytest.mark.parametrize("options", [["--until", "none"], ["--max-bytes", "9"]], ids=lambda options: options[0])
 def test_what_did_not_come_is_one_line(options: list[str]) -> None:
     """If the peer ends before the wanted answer, there is one line, without another one for the open input."""
@@ -85,30 +72,6 @@ def test_what_did_not_come_is_one_line(options: list[str]) -> None:
 
 
 # -- what the peer's end means
-
-
-@pytest.mark.parametrize("spoken", [b"", b"welcome"])
-def test_a_pipe_goes_on_to_a_peer_that_only_receives(spoken: bytes) -> None:
-    """A peer that has ended without sending gets all of a pipe; one that has sent data is left, and a line says so."""
-    got = threading.Event()
-
-    def receive(sock: socket.socket) -> bytes:
-        sock.sendall(spoken)
-        sock.shutdown(socket.SHUT_WR)
-        first = sock.recv(3)
-        got.set()
-        return first + read_all(sock)
-
-    with peer(receive) as server, running("connect", server.address) as process:
-        process.stdin.write(b"one")
-        assert got.wait(PATIENCE)
-        if spoken:
-            process.line("the peer ended; input is still open and is left after 3 bytes$")
-        else:
-            process.stdin.write(b"two")
-            process.stdin.close()
-        assert process.wait() == 0
-        assert server.result() == (b"one" if spoken else b"onetwo")
 
 
 def forgetful() -> list[str]:
@@ -369,26 +332,6 @@ def test_ctrl_c_ends_what_all_clients_get() -> None:
             assert client.recv(1) == b""
             client.close()
         assert server.wait() == -signal.SIGINT
-
-
-def test_a_conversation_of_a_pipe_is_cut_by_ctrl_c() -> None:
-    """SIGINT with a pipe as stdin resets the connection, as the input was not complete."""
-    got = threading.Event()
-
-    def receive(sock: socket.socket) -> object:
-        data = sock.recv(3)
-        got.set()
-        try:
-            return data + read_all(sock)
-        except OSError as error:
-            return error
-
-    with peer(receive) as server, running("connect", server.address) as process:
-        process.stdin.write(b"one")
-        assert got.wait(PATIENCE)
-        process.signal(signal.SIGINT)
-        assert process.wait() == -signal.SIGINT
-        assert isinstance(server.result(), ConnectionResetError)
 
 
 # -- replies with the address of the client

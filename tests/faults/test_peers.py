@@ -21,7 +21,6 @@ from tests.support.namespaces import separate
 from tests.support.peers import (
     connect,
     drip,
-    echo,
     full_backlog,
     outlast,
     push,
@@ -163,14 +162,6 @@ def test_reply_that_comes_together_with_the_reset_of_our_sending() -> None:
         process.wait()
         some, of = lost(sound(process.finish(), 55))
         assert 0 < some <= of
-
-
-@pytest.mark.fault("full duplex")
-def test_echo_of_20_mb() -> None:
-    """20 MB to an echo server and back are intact, without a deadlock."""
-    data = os.urandom(BIG)
-    done, _ = converse("unix", echo, input=data)
-    assert digest(sound(done, 0).out) == digest(data)
 
 
 @pytest.mark.fault("both write before they read")

@@ -35,7 +35,7 @@ def redirected(redirection: str) -> tuple[str, ...]:
 # -- every byte, and memory that stays flat
 
 
-@pytest.mark.fault("every byte there is")
+@pytest.mark.fault("every byte there is", "full duplex")
 @pytest.mark.parametrize("name", ["echo", "upper"])
 def test_every_byte_comes_back(name: str) -> None:
     """All 256 byte values pass a client and a server both ways unchanged; upper only changes a to z."""
@@ -302,7 +302,7 @@ def test_unreadable_stdin_is_26(given: Callable[[], IO[bytes] | socket.socket], 
     assert done.err == f"netkit connect: cannot read stdin: {reason}\n"
 
 
-@pytest.mark.fault("empty stdin")
+@pytest.mark.fault("empty stdin", "late answer")
 @pytest.mark.parametrize(
     "name, redirection", [("connect", "</dev/null"), ("connect", "<&-"), ("listen", "</dev/null"), ("listen", "<&-")]
 )
