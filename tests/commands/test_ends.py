@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -17,8 +16,8 @@ from tests.support import NETKIT, Finished, Running, jam, netkit, peer, read_all
 from tests.support.certificates import Pki
 from tests.support.data import DATA, check_same
 from tests.support.namespaces import separate
-from tests.support.peers import is_silent, push
-from tests.support.processes import HERE, children, descriptors, settle, sound, tool
+from tests.support.peers import address, connect, is_silent, push
+from tests.support.processes import HERE, children, descriptors, settle, sound
 from tests.support.terminals import terminal
 
 # -- when our end is sent
@@ -44,8 +43,7 @@ def test_a_server_that_drops_who_half_closes(options: list[str], code: int, out:
     """
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        process = stack.enter_context(running("connect", address, *options, stdin=subprocess.DEVNULL))
+        process = stack.enter_context(running("connect", address(server), *options, stdin=subprocess.DEVNULL))
         client = stack.enter_context(server.accept()[0])
         assert client.recv(4) == b"ruok"
         settle(process)
@@ -174,12 +172,13 @@ print(process.wait(), data)
 MOST = 64 << 20  # more bytes than sockets and netkit hold together
 
 
-def flood(address: tuple[str, int] | str, server: Running) -> None:
-    """Send without reading until no more is taken, then reset."""
-    sock = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
-    sock.connect(address)
+def flood(where: str, server: Running) -> None:
+    """Send to an address without reading until no more is taken, then reset."""
+    host, _, port = where.rpartition(":")
+    sock = socket.socket(socket.AF_UNIX if host == "unix" else socket.AF_INET)
+    sock.connect(port if host == "unix" else (host, int(port)))
     push(sock.fileno(), server, MOST)
-    sock.close() if isinstance(address, str) else reset(sock)
+    sock.close() if host == "unix" else reset(sock)
 
 
 @pytest.mark.parametrize("how", ["exec", "exec unix", "relay", "relay unix", "relay to tls", "echo"])
@@ -195,20 +194,12 @@ def test_hostile_clients_leave_nothing_behind(how: str, tmp_path: Path, pki: Pki
             echo = stack.enter_context(running("echo", f"{tls}{HERE}", *(pki.good.options() if tls else ())))
             words = ["relay", where, f"{tls}127.0.0.1:{echo.port}", *(["--cafile", pki.ca] if tls else [])]
         server = stack.enter_context(running(*words))
-        address: tuple[str, int] | str = f"{tmp_path}/s"
-        if "unix" in how:
-            server.line("listening on unix:")
-        else:
-            address = ("127.0.0.1", server.port)
+        at = server.line(r"listening on (\S+)$")[1]
         before = descriptors(server.pid)
         for _ in range(3):
-            flood(address, server)
+            flood(at, server)
         wait_until(lambda: descriptors(server.pid) <= before and not children(server.pid))
-        if isinstance(address, str):
-            done = netkit("connect", f"unix:{address}", input=b"next")
-        else:
-            done = netkit("connect", f"{address[0]}:{address[1]}", input=b"next")
-        assert done == Finished(0, b"next", "")
+        assert netkit("connect", at, input=b"next") == Finished(0, b"next", "")
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -220,8 +211,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def test_hostile_targets_leave_nothing_behind() -> None:
     """A target that floods, never reads and resets leaves no descriptors in a relay, and ends connect --exec."""
     with socket.create_server(("127.0.0.1", 0)) as target:
-        address = f"127.0.0.1:{target.getsockname()[1]}"
-        with running("relay", HERE, address) as server:
+        with running("relay", HERE, address(target)) as server:
             port = server.port
             before = descriptors(server.pid)
             for _ in range(3):
@@ -231,7 +221,7 @@ def test_hostile_targets_leave_nothing_behind() -> None:
                     push(client.fileno(), server, MOST)
                     reset(far)
                     wait_until(lambda: descriptors(server.pid) <= before)
-        with running("connect", address, "--exec", "cat") as program:
+        with running("connect", address(target), "--exec", "cat") as program:
             far = target.accept()[0]
             push(far.fileno(), program, MOST)
             reset(far)
@@ -286,35 +276,20 @@ def test_two_who_read_one_stdin_block_nobody() -> None:
 @pytest.mark.parametrize("side", ["connect", "listen"])
 def test_ctrl_c_ends_what_was_typed(side: str) -> None:
     """Ctrl-C ends typed input: the peer sees an end and no reset, and netkit dies by the signal."""
-    with terminal() as (keyboard, stdin):
+    with terminal() as (keyboard, stdin), contextlib.ExitStack() as stack:
         if side == "connect":
-            with peer(read_all) as server, running("connect", server.address, "-v", stdin=stdin) as process:
-                process.line("connected to")
-                os.write(keyboard, b"typed\n")
-                assert process.process.poll() is None
-                interrupt_once_sent(process, server.address)
-                assert server.result() == b"typed\n"
-                assert process.wait() == -signal.SIGINT
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            process = stack.enter_context(running("connect", address(listener), stdin=stdin))
+            there = stack.enter_context(listener.accept()[0])
         else:
-            with running("listen", HERE, stdin=stdin) as process:
-                with socket.create_connection(("127.0.0.1", process.port)) as client:
-                    os.write(keyboard, b"typed\n")
-                    assert client.recv(6) == b"typed\n"
-                    process.signal(signal.SIGINT)
-                    assert client.recv(1) == b""
-                assert process.wait() == -signal.SIGINT
-
-
-def interrupt_once_sent(process: Running, address: str) -> None:
-    """Send SIGINT once a connection to this IPv4 address has sent 6 bytes."""
-    host, _, port = address.rpartition(":")
-    wait_until(lambda: bool(re.search(r"\bbytes_sent:6\b", details(f"{host}:{port}"))))
-    process.signal(signal.SIGINT)
-
-
-def details(target: str) -> str:
-    """Return the output of ss for the connections to an address."""
-    return subprocess.run([tool("ss"), "-tinH", "dst", target], capture_output=True, text=True).stdout
+            process = stack.enter_context(running("listen", HERE, stdin=stdin))
+            there = stack.enter_context(connect(process.port))
+        os.write(keyboard, b"typed\n")
+        assert there.recv(6) == b"typed\n"
+        process.signal(signal.SIGINT)
+        assert there.recv(1) == b""
+        there.close()
+        assert process.wait() == -signal.SIGINT
 
 
 def test_ctrl_c_ends_what_all_clients_get() -> None:
@@ -369,44 +344,46 @@ def test_reconnect_goes_on_with_the_first_line_that_was_not_acknowledged() -> No
         assert client.recv(len(wanted), socket.MSG_WAITALL) == wanted
         return client
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        with running("connect", address, "--reconnect", "10s") as process:
-            process.stdin.write(b"one\ntwo\n")
-            reset(take(server, b"one\ntwo\n"))
-            process.line(r"connection reset by peer .*; connecting again$")
-            process.stdin.write(b"three\n")
-            client = take(server, b"three\n")
-            client.sendall(b"bye")
-            client.close()
-            process.line("the peer ended; connecting again$")
-            process.stdin.write(b"four\n")
-            process.stdin.close()
-            client = take(server, b"four\n")
-            assert client.recv(1) == b""
-            client.close()
-            assert process.wait() == 0
-            assert process.read_all() == b"bye"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        running("connect", address(server), "--reconnect", "10s") as process,
+    ):
+        process.stdin.write(b"one\ntwo\n")
+        reset(take(server, b"one\ntwo\n"))
+        process.line(r"connection reset by peer .*; connecting again$")
+        process.stdin.write(b"three\n")
+        client = take(server, b"three\n")
+        client.sendall(b"bye")
+        client.close()
+        process.line("the peer ended; connecting again$")
+        process.stdin.write(b"four\n")
+        process.stdin.close()
+        client = take(server, b"four\n")
+        assert client.recv(1) == b""
+        client.close()
+        assert process.wait() == 0
+        assert process.read_all() == b"bye"
 
 
 def test_reconnect_sends_again_what_was_never_read() -> None:
     """After a reset the unread bytes are sent again, from the start of the first lost line."""
     lines = b"".join(b"%07d\n" % number for number in range(1_000_000))
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        with running("connect", address, "--reconnect", "10s") as process:
-            feeder = threading.Thread(target=lambda: (process.stdin.write(lines), process.stdin.close()))
-            feeder.start()
-            first = server.accept()[0]
-            seen = first.recv(1000, socket.MSG_WAITALL)
-            jam(first)
-            reset(first)
-            process.line("connecting again")
-            second = server.accept()[0]
-            rest = read_all(second)
-            second.close()
-            feeder.join()
-            assert process.wait() == 0
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        running("connect", address(server), "--reconnect", "10s") as process,
+    ):
+        feeder = threading.Thread(target=lambda: (process.stdin.write(lines), process.stdin.close()))
+        feeder.start()
+        first = server.accept()[0]
+        seen = first.recv(1000, socket.MSG_WAITALL)
+        jam(first)
+        reset(first)
+        process.line("connecting again")
+        second = server.accept()[0]
+        rest = read_all(second)
+        second.close()
+        feeder.join()
+        assert process.wait() == 0
     assert seen == lines[:1000]
     assert rest and lines.endswith(rest)
     assert rest[7:8] == b"\n", "it goes on at the beginning of a line"
@@ -414,13 +391,14 @@ def test_reconnect_sends_again_what_was_never_read() -> None:
 
 def test_reconnect_gives_up_after_its_time() -> None:
     """If the server does not come back in time, the exit code is 28, with the last reason."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        with running("connect", address, "--reconnect", "300ms") as process:
-            process.stdin.write(b"x\n")
-            client = server.accept()[0]
-            assert client.recv(2) == b"x\n"
-            server.close()
-            reset(client)
-            assert process.wait() == 28
-            process.line(r"still (connection refused|no answer within \S+ m?s) after 300 ms")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        running("connect", address(server), "--reconnect", "300ms") as process,
+    ):
+        process.stdin.write(b"x\n")
+        client = server.accept()[0]
+        assert client.recv(2) == b"x\n"
+        server.close()
+        reset(client)
+        assert process.wait() == 28
+        process.line(r"still (connection refused|no answer within \S+ m?s) after 300 ms")
