@@ -19,7 +19,7 @@ from tests.support.data import PATTERN, digest
 from tests.support.namespaces import separate
 from tests.support.peers import connect, echo, full_backlog, receive, say_some, server_socket, wait_for_refusal
 from tests.support.processes import ends, feed, settle, sound, stopped, strace
-from tests.support.terminals import pipes, terminal
+from tests.support.terminals import on_terminal, pipes, taken, terminal
 
 CONTROLLED = ("setsid", "--ctty")  # a wrapper that makes stdin the controlling terminal
 
@@ -84,20 +84,6 @@ def test_listener_dies_by_the_signal(tmp_path: Path) -> None:
         assert path.read_text() == f"{port}\n"
         ends(process, signal.SIGTERM)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_stderr_that_takes_nothing_holds_no_signal_up() -> None:
-    """After a signal nothing waits for the reader of stderr any more, not even the totals of --stats."""
-    reader, writer = os.pipe()
-    address, listener = server_socket("connect")
-    with open(reader, "rb"), open(writer, "wb", buffering=0) as full, listener:
-        os.set_blocking(writer, False)
-        while full.write(bytes(4096)):
-            pass
-        os.set_blocking(writer, True)
-        with running("connect", "--stats", address, stderr=writer) as process, listener.accept()[0]:
-            process.signal(signal.SIGTERM)
-            assert died_by(process.wait()) is signal.SIGTERM
 
 
 def with_silent_resolver(folder: Path) -> list[str]:
@@ -336,10 +322,11 @@ def test_second_signal_does_not_wait_for_command() -> None:
 @pytest.mark.fault("SIGHUP")
 def test_hang_up_of_the_terminal() -> None:
     """When the terminal hangs up, netkit dies by SIGHUP."""
-    with contextlib.ExitStack() as stack:
-        window, tty = stack.enter_context(terminal())
-        server = stack.enter_context(peer(say_some))
-        process = stack.enter_context(running("connect", server.address, wrapper=CONTROLLED, stdin=tty))
+    with (
+        terminal() as (window, tty),
+        peer(say_some) as server,
+        running("connect", server.address, wrapper=CONTROLLED, stdin=tty) as process,
+    ):
         assert process.out.read(4) == b"some"
         os.close(tty)
         os.close(window)
@@ -350,22 +337,22 @@ def test_hang_up_of_the_terminal() -> None:
 @pytest.mark.fault("terminal hangs up")
 def test_terminal_that_goes_without_a_signal() -> None:
     """If the terminal on stdin is not the controlling one, its hang-up is the end of input: 0 or 26, no signal."""
-    with contextlib.ExitStack() as stack:
-        window, tty = stack.enter_context(terminal())
 
-        def answer(sock: socket.socket) -> None:
-            sock.sendall(b"some")
-            sock.sendall(b"then %d" % len(read_all(sock)))
+    def answer(sock: socket.socket) -> None:
+        sock.sendall(b"some")
+        sock.sendall(b"then %d" % len(read_all(sock)))
 
-        server = stack.enter_context(peer(answer))
-        process = stack.enter_context(running("connect", server.address, stdin=tty))
+    with (
+        terminal() as (window, tty),
+        peer(answer) as server,
+        running("connect", server.address, stdin=tty) as process,
+    ):
         assert process.out.read(4) == b"some"
         os.close(tty)
         os.close(window)
         assert process.read_all() in (b"then 0", b"")
         process.wait()
-        done = process.finish()
-        assert sound(done, 0, 26)
+        sound(process.finish(), 0, 26)
 
 
 @pytest.mark.fault("SIGHUP")
@@ -439,11 +426,9 @@ def test_stopping_and_resizing_disturb_no_transfer() -> None:
 @pytest.mark.fault("stopped, resized")
 def test_what_came_while_we_were_stopped_is_no_silence() -> None:
     """After a stop that is longer than --idle-timeout, data that arrived meanwhile is read, not timed out."""
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        words = (f"127.0.0.1:{server.getsockname()[1]}", "--idle-timeout", "1s")
-        process = stack.enter_context(running("connect", *words))
-        with server.accept()[0] as there:
+    address, listener = server_socket("connect")
+    with listener, running("connect", address, "--idle-timeout", "1s") as process:
+        with listener.accept()[0] as there:
             there.sendall(b"before, ")
             assert process.out.read(8) == b"before, "
             settle(process)
@@ -516,25 +501,19 @@ def on_a_terminal(name: str, *options: str) -> bytes:
         for place in range(len(ESCAPES)):
             sock.send(ESCAPES[place : place + 1])
 
-    with contextlib.ExitStack() as stack:
-        window, tty = stack.enter_context(terminal())
-        if name == "connect":
-            server = stack.enter_context(peer(say))
-            process = stack.enter_context(
-                running("connect", server.address, *options, stdin=subprocess.DEVNULL, stdout=tty)
-            )
-        else:
-            process = stack.enter_context(
-                running("listen", "127.0.0.1:0", *options, stdin=subprocess.DEVNULL, stdout=tty)
-            )
-            with socket.create_connection(("127.0.0.1", process.port), timeout=PATIENCE) as client:
-                say(client)
-        process.wait()
-        sound(process.finish(), 0)
-        shown = b""
-        while select.select([window], [], [], 0)[0]:
-            shown += os.read(window, 1000)
+    if name == "connect":
+        with peer(say) as server:
+            code, shown = on_terminal("connect", server.address, *options, stdin=subprocess.DEVNULL)
+        assert code == 0
         return shown
+    with (
+        terminal() as (window, tty),
+        running("listen", "127.0.0.1:0", *options, stdin=subprocess.DEVNULL, stdout=tty) as process,
+    ):
+        with connect(process.port) as client:
+            say(client)
+        sound(process.finish(), 0)
+        return taken(window)
 
 
 @pytest.mark.fault("escapes for a terminal")

@@ -109,7 +109,7 @@ def test_client_whose_stderr_takes_nothing(name: str, talk: str, kind: str) -> N
     with full(kind) as stderr, peer(say_some) as server, peer(begin_a_page) as site, udp() as silent:
         port = silent.getsockname()[1]
         words = {
-            "connect": [server.address],
+            "connect": [server.address, "--stats"],
             "fetch": [f"http://{site.address}/"],
             "portcheck": [f"127.0.0.1:{free_port()}", "--wait", "1h", "--interval", "10ms"],
             "udp-send": ["127.0.0.1", str(port), "x", "--wait", "1h"],
