@@ -408,12 +408,11 @@ def test_insecure_trusts_anybody_and_says_so(pki: Pki, kind: str, talk: list[str
         assert done.err == f"netkit connect: {said.format(server.address)}\n"
 
 
-def answered(client: Secured) -> Any:
-    """Send the data back in upper case; return ALPN, peer certificate and data."""
-    data = client.read_all()
-    client.send(data.upper())
+def answered(client: Secured) -> str | None:
+    """Send the data back in upper case, and return the protocol that ALPN chose."""
+    client.send(client.read_all().upper())
     client.end()
-    return {"alpn": client.tls.selected_alpn_protocol(), "peer": client.tls.getpeercert(), "data": data}
+    return client.tls.selected_alpn_protocol()
 
 
 def test_the_systems_authorities_are_trusted(pki: Pki, tmp_path: Path) -> None:
@@ -509,7 +508,7 @@ def test_alpn_of_connect(pki: Pki, ours: str, theirs: list[str], agreed: str | N
     context.set_alpn_protocols(theirs)
     with peer(serving(context, answered)) as server:
         done = netkit(*trusting(pki, server.address), "--alpn", ours, "--json", input=b"hi")
-        assert server.result()["alpn"] == agreed
+        assert server.result() == agreed
     [event] = [e for e in map(json.loads, done.err.splitlines()) if e["event"] == "secured"]
     assert (event["protocol"], event.get("alpn"), event["names"][:2]) == ("TLSv1.3", agreed, ["localhost", HERE])
 
@@ -646,6 +645,7 @@ def test_ssl_is_for_who_asks_for_it(pki: Pki) -> None:
     assert (code, modules & HEAVY) == (2, set())
 
 
+@pytest.mark.fault("little memory")
 def test_memory_stays_flat(pki: Pki) -> None:
     """The memory of both sides stays flat while much data goes through echo and back."""
     size = amount(80_000_000, full=200_000_000)
