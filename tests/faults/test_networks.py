@@ -1,5 +1,6 @@
 """Networks that fail, lose, reorder or delay packets; each test has network namespaces of its own."""
 
+import contextlib
 import json
 import os
 import re
@@ -133,30 +134,26 @@ def test_small_packets(mtu: int) -> None:
 @pytest.mark.fault("slow link")
 def test_a_slow_network() -> None:
     """On a slow network netkit buffers little, and the data arrives intact."""
-    with wire() as (near, far), running("listen", f"{FAR}:0", wrapper=far.inside, stdin=subprocess.DEVNULL) as server:
+    with (
+        ThreadPoolExecutor(1) as pool,  # ends after the server, whose output it reads
+        wire() as (near, far),
+        running("listen", f"{FAR}:0", wrapper=far.inside, stdin=subprocess.DEVNULL) as server,
+    ):
         near.do("tc qdisc add dev wire root tbf rate 64mbit burst 32k latency 400ms")
         with running("connect", f"{FAR}:{server.port}", "--send-only", wrapper=near.inside) as client:
             client.stdin.write(DATA)
             before = peak_memory(client.pid)
-            received = receiving(server)
+            received = pool.submit(server.read_all)
             for _ in range(9):
                 client.stdin.write(DATA)
             assert peak_memory(client.pid) - before < 4 << 20
             client.stdin.close()
-            check_same(received(), DATA * 10)
+            check_same(received.result(), DATA * 10)
             assert client.wait() == 0
 
 
-def receiving(process: Running) -> Callable[[], bytes]:
-    """Read all of a process's stdout in a thread; return a function that waits for it and returns it."""
-    pool = ThreadPoolExecutor(1)
-    reading = pool.submit(process.read_all)
-    pool.shutdown(wait=False)
-    return reading.result
-
-
-@pytest.fixture(scope="module")
-def bad() -> Iterator[tuple[Network, Network, Callable[[], dict[str, int]]]]:
+@contextlib.contextmanager
+def bad_wire() -> Iterator[tuple[Network, Network, Callable[[], dict[str, int]]]]:
     """Yield two networks with a bad wire between them, and a function that ends it and returns what it did."""
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         pytest.skip("/dev/net/tun may not be used here")
@@ -169,27 +166,27 @@ def bad() -> Iterator[tuple[Network, Network, Callable[[], dict[str, int]]]]:
 
 
 @pytest.mark.fault("late, doubled, reordered, corrupted")
-def test_a_bad_wire(bad: tuple[Network, Network, Callable[[], dict[str, int]]]) -> None:
+def test_a_bad_wire() -> None:
     """If packets are delayed, doubled, reordered, corrupted or lost, streams are intact and datagrams are counted.
 
     Doubled datagrams are received twice, and lost ones are not.
     """
-    near, far, ended = bad
     count = 1000
-    with running("echo", f"{BAD_FAR}:0", "--max-clients", "1", wrapper=far.inside) as server:
-        done = netkit("connect", f"{BAD_FAR}:{server.port}", wrapper=near.inside, input=DATA)
-    check_same(sound(done, 0).out, DATA)
-    words = ("udp-serve", f"{BAD_FAR}:0", "--output", "lines", "--stats", "--idle-timeout", "500ms")
-    with running(*words, "--accept-timeout", "20s", wrapper=far.inside) as server:
-        lines = b"".join(b"%d\n" % number for number in range(count))
-        words = ("udp-send", f"{BAD_FAR}:{server.port}", "--lines", "--rate", "200K", "--stats")
-        sent = netkit(*words, wrapper=near.inside, input=lines)
-        received = server.finish()
-    assert json.loads(sent.err)["datagrams_sent"] == count
-    came = received.out.splitlines()
-    told = json.loads(next(line for line in received.err.splitlines() if line.startswith("{")))
-    assert told["datagrams_received"] == len(came)
-    assert len(set(came)) < count  # some were lost
-    assert len(set(came)) < len(came)  # some came twice
-    assert came != sorted(came, key=int)  # some came out of order
-    assert all(ended().values())
+    with bad_wire() as (near, far, ended):
+        with running("echo", f"{BAD_FAR}:0", "--max-clients", "1", wrapper=far.inside) as server:
+            done = netkit("connect", f"{BAD_FAR}:{server.port}", wrapper=near.inside, input=DATA)
+        check_same(sound(done, 0).out, DATA)
+        words = ("udp-serve", f"{BAD_FAR}:0", "--output", "lines", "--stats", "--idle-timeout", "500ms")
+        with running(*words, "--accept-timeout", "20s", wrapper=far.inside) as server:
+            lines = b"".join(b"%d\n" % number for number in range(count))
+            words = ("udp-send", f"{BAD_FAR}:{server.port}", "--lines", "--rate", "200K", "--stats")
+            sent = netkit(*words, wrapper=near.inside, input=lines)
+            received = server.finish()
+        assert json.loads(sent.err)["datagrams_sent"] == count
+        came = received.out.splitlines()
+        told = json.loads(next(line for line in received.err.splitlines() if line.startswith("{")))
+        assert told["datagrams_received"] == len(came)
+        assert len(set(came)) < count  # some were lost
+        assert len(set(came)) < len(came)  # some came twice
+        assert came != sorted(came, key=int)  # some came out of order
+        assert all(ended().values())
