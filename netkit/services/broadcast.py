@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from netkit.core.connection import with_idle_timeout
 from netkit.core.errors import Exit, Failure
@@ -87,17 +88,16 @@ class Broadcast:
                 await self._until(lambda: bool(self.subscribers))
                 data = await terminal.recv()
                 if not data:
-                    self.ended.set()
-                self.taken = not data
-                while True:
-                    await self._until(lambda: bool(self.subscribers))  # again, if all left before one took it
-                    for subscriber in self.subscribers:
+                    self.end()
+                    break
+                self.taken = False
+                given: set[_Subscriber] = set()
+                while not self.taken and not given & self.subscribers:  # again if all left before one took it
+                    await self._until(lambda: bool(self.subscribers))
+                    given = self.subscribers.copy()
+                    for subscriber in given:
                         subscriber.give(data)
-                    await self._until(
-                        lambda: not self.subscribers or any(subscriber.waits for subscriber in self.subscribers)
-                    )
-                    if self.taken:
-                        break
+                    await self._until(partial(self._may_go_on, given))
 
     def end(self) -> None:
         """End our input for all clients, whatever stdin may still bring."""
@@ -105,6 +105,10 @@ class Broadcast:
         for subscriber in self.subscribers:
             subscriber.give(b"")
         self.changed.notify_all()
+
+    def _may_go_on(self, given: "set[_Subscriber]") -> bool:
+        """Whether a client waits for more, or all that were ``given`` the last chunk have left."""
+        return not given & self.subscribers or any(subscriber.waits for subscriber in self.subscribers)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -141,21 +145,18 @@ class _Subscriber(Side):
         while not self._chunks and not self._broadcast.ended.is_set():
             self.waits = True
             self._broadcast.changed.notify_all()
-            try:
-                await self._given.wait()
-            except BaseException:  # cancelled: later bytes of stdin are for the other clients
-                self.leave()
-                raise
+            await self._given.wait()
         if not self._chunks:
             return b""
         data = self._chunks.popleft()
         self._waiting_bytes -= len(data)
-        self._broadcast.taken = True
+        if not self._chunks:
+            self._broadcast.taken = True
         self.counts.add_received(len(data))
         return data
 
     def leave(self) -> None:
-        """Get no more bytes of stdin. A second call has no effect."""
+        """Get no more bytes of stdin."""
         self._broadcast.subscribers.discard(self)
         self._broadcast.changed.notify_all()
 

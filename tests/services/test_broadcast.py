@@ -129,7 +129,7 @@ class Client:
         self._servers.peer = Endpoint(name, 1)  # type: ignore[attr-defined]
         self.served: float | None = None
         self.how = ""
-        group.start_soon(self._serve(service))
+        self.task = group.start_soon(self._serve(service))
 
     async def _serve(self, service: Service) -> None:
         end = self._servers.abort
@@ -141,6 +141,11 @@ class Client:
         finally:
             self.served = now()
             end()
+
+    @property
+    def incoming(self) -> bytearray:
+        """The bytes that arrived and were not read yet."""
+        return self.stream._in.buffer
 
     async def read(self, count: int) -> bytes:
         data = b""
@@ -225,21 +230,50 @@ async def test_what_comes_while_nobody_is_there_waits_for_the_next() -> None:
             await settle()
 
 
-@pytest.mark.parametrize("turns", range(12))
+@pytest.mark.parametrize("turns", range(8))
+@pytest.mark.parametrize("cut", [False, True], ids=["ends", "is cut"])
 @on_kernel
-async def test_input_that_comes_as_the_only_client_is_let_go_is_for_the_next(turns: int) -> None:
-    """A line that is typed while the last client ends goes to it or to the next, in any turn of the loop."""
+async def test_input_that_comes_as_the_only_client_leaves_is_for_the_next(cut: bool, turns: int) -> None:
+    """A line that is typed while the last client leaves goes to it or to the next, in any turn of the loop."""
     desk = Desk()
     async with served(broadcast(desk, Ending(grace=0.0))) as join:
         first = join("first")
         await settle()
-        await first.stream.send_eof()
+        if cut:
+            first.task.cancel()
+        else:
+            await first.stream.send_eof()
         for _ in range(turns):
             await sleep(0)
         desk.type(b"line")
-        got = await first.read(4)
+        await settle()
         second = join("second")
-        assert (got or await second.read(4)) == b"line"
+        await settle()
+        assert first.incoming + second.incoming == b"line"
+
+
+@pytest.mark.parametrize("turns", range(8))
+@on_kernel
+async def test_input_that_comes_as_a_client_is_cut_goes_to_each_that_stays_once(turns: int) -> None:
+    """A line that is typed while a waiting client is cut is not given again to one that has it, but not yet taken."""
+    desk = Desk()
+    filling = bytes(2 * memory.CAPACITY)
+    async with served(broadcast(desk)) as join:
+        busy, waiting = join("busy"), join("waiting")
+        await settle()
+        desk.type(filling)
+        await waiting.read(len(filling))
+        await settle()
+        waiting.task.cancel()
+        for _ in range(turns):
+            await sleep(0)
+        desk.type(b"line")
+        await settle()
+        join("next")
+        await settle()
+        assert await busy.read(len(filling) + 4) == filling + b"line"
+        await settle()
+        assert not busy.incoming
 
 
 @on_kernel
