@@ -1,59 +1,33 @@
 """Targets and clients for tests of ``netkit relay``, over TCP, TLS and unix sockets."""
 
 import contextlib
-import queue
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tests.support.certificates import Pki
 from tests.support.data import OTHER
-from tests.support.peers import peer, read_all
-from tests.support.processes import PATIENCE
+from tests.support.peers import Peer, peer, read_all
 
 Behaviour = Callable[[Any], Any]
 
 
-class Target(NamedTuple):
-    """The address of a target, and what each call of its behaviour returned or raised."""
-
-    address: str
-    results: "queue.SimpleQueue[Any]"
-
-    def result(self) -> Any:
-        """Wait until the next behaviour ends, and return its result."""
-        return self.results.get(timeout=PATIENCE)
-
-
 @contextlib.contextmanager
-def target(kind: str, behaviour: Behaviour, pki: Pki, folder: Path) -> Iterator[Target]:
-    """Serve clients with ``behaviour`` over ``tcp`` or ``tls``; over ``unix`` only the first one."""
-    if kind == "unix":
-        path, results = str(folder / "target"), queue.SimpleQueue[Any]()
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(path)
-            listener.listen()
-
-            def serve() -> None:
-                with listener.accept()[0] as sock:
-                    results.put(behaviour(sock))
-
-            thread = threading.Thread(target=serve, daemon=True)
-            thread.start()
-            yield Target(f"unix:{path}", results)
-            thread.join(PATIENCE)
-        return
+def target(kind: str, behaviour: Behaviour, pki: Pki, folder: Path) -> Iterator[Peer]:
+    """Serve clients with ``behaviour`` over ``tcp``, ``tls`` or ``unix``; the address has that in front."""
     context = pki.server()
 
     def secured(sock: socket.socket) -> Any:
         with context.wrap_socket(sock, server_side=True) as wrapped:
             return behaviour(wrapped)
 
-    with peer(secured if kind == "tls" else behaviour) as server:
-        yield Target(("tls:" if kind == "tls" else "") + server.address, server.results)
+    host = f"{folder}/target" if kind == "unix" else "127.0.0.1"
+    with peer(secured if kind == "tls" else behaviour, host) as server:
+        if kind != "tcp":
+            server.address = f"{kind}:{server.address}"
+        yield server
 
 
 def secured_by(pki: Pki, sock: socket.socket) -> ssl.SSLSocket:
