@@ -105,15 +105,16 @@ def test_a_program_knows_the_client() -> None:
         assert exchange(port, OTHER) == b"2001:db8::1 7 127.0.0.1 %d\n" % port
 
 
-@pytest.mark.parametrize("told", [V1, V2, OTHER])
-@pytest.mark.parametrize("version", ["v1", "v2"])
-def test_a_relay_passes_on_what_it_was_told(told: bytes, version: str) -> None:
+@pytest.mark.parametrize(
+    ("told", "version", "passed_on"),
+    [(V1, "v2", V2), (V2, "v1", V1), (OTHER, "v1", OTHER)],
+)
+def test_a_relay_passes_on_what_it_was_told(told: bytes, version: str, passed_on: bytes) -> None:
     """A relay passes both addresses on to its target, in either version of the header."""
-    source, destination = (CLIENT, REACHED) if told != OTHER else (Endpoint("2001:db8::1", 7), Endpoint("::1", 80))
     words = ("--accept-proxy", "--send-proxy", version)
     with peer(read_all) as target, running("relay", HERE, target.address, *words) as relay:
         assert exchange(relay.port, told + b"hello") == b""
-        assert target.result() == header(version, source, destination) + b"hello"
+        assert target.result() == passed_on + b"hello"
 
 
 @pytest.mark.parametrize("told", [b"PROXY UNKNOWN\r\n", LOCAL])

