@@ -1,5 +1,6 @@
-"""How input is split into datagrams, how long they may be, and which datagrams are not answered."""
+"""How input is split into datagrams, how long they may be, how they are relayed, and which are not answered."""
 
+import socket
 from itertools import pairwise
 from typing import Any
 
@@ -7,11 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from netkit.core.address import Endpoint
+from netkit.core.dial import Dialling
 from netkit.core.errors import Exit, Failure, Invalid
+from netkit.core.events import ignore
+from netkit.core.kernel import Group, readable, sleep
+from netkit.core.lookup import Address
+from netkit.core.sync import Event
 from netkit.core.udp import LARGEST, MARK, Burst, Peer, at_once, cut
 from netkit.services.udp import framing as framing_module
+from netkit.services.udp import relay
 from netkit.services.udp.framing import Framing, InPieces, batched, in_hex, in_lines, whole
+from netkit.services.udp.relay import Associations
 from netkit.services.udp.serve import refusal
+from tests.support.datagrams import Room, in_room
 from tests.support.properties import examples
 
 PROPERTY = examples(60)
@@ -135,6 +145,37 @@ def test_texts_that_are_too_long() -> None:
     framing_module.check_texts([b"", b"x" * LARGEST], LARGEST)
     with pytest.raises(Invalid, match="TEXT 2 has 65508 bytes"):
         framing_module.check_texts([b"", b"x" * (LARGEST + 1)], LARGEST)
+
+
+# -- relaying
+
+
+@in_room
+async def test_what_finds_the_queue_of_a_failed_look_up_full(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If an association ends while a datagram waits for room in its queue, the next association sends the datagram."""
+    sink = room.plain()
+    failed = Event()
+
+    async def candidates(*_: Any) -> list[Address]:
+        if failed.is_set():
+            return [Address(socket.AF_INET, sink.getsockname())]
+        await failed.wait()
+        raise Failure(Exit.RESOLVE, "resolve target", "name not found")
+
+    monkeypatch.setattr(relay, "candidates", candidates)
+    ours = (await room.bind()).sockets[0]
+    peer = Peer(("127.0.0.1", 9))
+    associations = Associations(Endpoint("target", 9), Dialling(), limit=9, idle_timeout=60.0, observe=ignore)
+    async with Group() as group:
+        group.start_soon(associations.run())
+        await sleep(0)
+        await associations.receive(ours, [Burst(bytes(1 << 16), 1 << 16, peer)] * 15)
+        await sleep(0)
+        failed.set()
+        await associations.receive(ours, [Burst(b"x" * LARGEST, LARGEST, peer)])
+        await readable(sink.fileno())
+        assert sink.recv(1 << 17) == b"x" * LARGEST
+        group.cancel()
 
 
 # -- answers

@@ -59,13 +59,15 @@ class Associations:
     async def receive(self, sock: Datagram, bursts: list[Burst]) -> None:
         """Relay datagrams from one of our sockets. Answers are sent by the same, from the address that was asked."""
         for burst in bursts:
-            association = self._standing.get((sock, burst.peer)) or self._begin(sock, burst.peer)
-            if association is None:
-                continue
-            if not association.take(burst):
-                await sleep(0)  # let its task send what waits, and try again
-                if not association.take(burst):
+            if not self._take(sock, burst):
+                await sleep(0)  # let its association send what waits, or end, and try again
+                if not self._take(sock, burst):
                     self._observe(Ignored(burst.peer.endpoint, "the target takes no more at the moment"))
+
+    def _take(self, sock: Datagram, burst: Burst) -> bool:
+        """Queue a burst for the target, or report why its peer has no association. Returns False if too much waits."""
+        association = self._standing.get((sock, burst.peer)) or self._begin(sock, burst.peer)
+        return association is None or association.take(burst)
 
     def _begin(self, sock: Datagram, peer: Peer) -> "_Association | None":
         """Add an association; report why and return None if that is not possible."""
