@@ -166,17 +166,17 @@ async def serve(
                 task.cancel()
         return bool(taken)
 
-    told = False
+    paused = False  # whether that was reported
 
     async def accept(sock: Any) -> None:
-        nonlocal told
+        nonlocal paused
         while True:
             await listener.ready(sock)
             for turn in range(_MAX_BURST):
                 if len(serving) >= policy.max_conns:
                     if not turn:  # a client is waiting in the backlog
-                        if not told:
-                            told = True
+                        if not paused:
+                            paused = True
                             observe(Paused("serve another client", f"at most {policy.max_conns} (--max-conns)"))
                         await listener.left.wait()
                     break
