@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from netkit.core.address import Endpoint
+from netkit.core.errors import Failure
 from netkit.core.layer import Wrapped
 from netkit.core.stream import Connection
 
@@ -42,11 +43,18 @@ class _Recorded(Wrapped):
         before = self.counts.sent
         try:
             await super().send(data)
+        except Failure:
+            await self._show_sent(data, before)
+            raise
         finally:
             taken = data[: self.counts.sent - before]
             if taken and self._log is not None:
                 self._log.note("sent", self.peer, taken)
-        if self._dump is not None:
+        await self._show_sent(data, before)
+
+    async def _show_sent(self, data: bytes, before: int) -> None:
+        taken = data[: self.counts.sent - before]
+        if taken and self._dump is not None:
             await self._dump.show("sent", self.name, taken, before)
 
 
