@@ -1,9 +1,6 @@
 """The runner of a STARTTLS dialogue, which refuses plain text after it."""
 
-from netkit.protocols.dialogue import LIMIT, Conversation, Refused, Steps
-
-Dialogue = Steps[None]
-"""Returns when the TLS handshake is to begin."""
+from netkit.protocols.dialogue import LIMIT, Conversation, Refused
 
 NOT_OFFERED = "it does not offer STARTTLS"
 INJECTED = "it sent plain text behind its go-ahead for TLS"

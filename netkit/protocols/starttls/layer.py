@@ -6,14 +6,14 @@ from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import Group
 from netkit.core.layer import Layer, Setting, Wrapped, unread
 from netkit.core.stream import Connection
-from netkit.protocols.dialogue import Names, Refused, converse, names_of
+from netkit.protocols.dialogue import Names, Refused, Steps, converse, names_of
 from netkit.protocols.starttls.databases import mysql, postgres
-from netkit.protocols.starttls.dialogue import INJECTED, Dialogue, Upgrade
+from netkit.protocols.starttls.dialogue import INJECTED, Upgrade
 from netkit.protocols.starttls.ldap import ldap
 from netkit.protocols.starttls.lines import ftp, imap, irc, lmtp, nntp, pop3, sieve, smtp
 from netkit.protocols.starttls.xmpp import xmpp
 
-DIALOGUES: dict[str, Callable[[Names], Dialogue]] = {
+DIALOGUES: dict[str, Callable[[Names], Steps[None]]] = {
     each.__name__: each for each in (smtp, lmtp, imap, pop3, ftp, nntp, sieve, ldap, xmpp, irc, postgres, mysql)
 }
 _FIRST_RECORDS = (0x15, 0x16)  # first byte of an alert or a handshake: RFC 8446, section 5.1

@@ -11,7 +11,7 @@ from netkit.protocols.replies import (
     read_status,
     read_tagged,
 )
-from netkit.protocols.starttls.dialogue import NOT_OFFERED, Dialogue
+from netkit.protocols.starttls.dialogue import NOT_OFFERED
 
 _IRC = re.compile(rb"(?:@\S+ +)?(?::\S+ +)?([A-Za-z]+|[0-9]{3})(?: (.*))?", re.DOTALL)
 
@@ -19,7 +19,7 @@ _IRC = re.compile(rb"(?:@\S+ +)?(?::\S+ +)?([A-Za-z]+|[0-9]{3})(?: (.*))?", re.D
 # -- replies with codes
 
 
-def smtp(names: Names, hello: bytes = b"EHLO") -> Dialogue:
+def smtp(names: Names, hello: bytes = b"EHLO") -> Steps[None]:
     """RFC 3207."""
     yield from read_reply(b"220", "the connection")
     yield hello + b" " + names.client.encode() + b"\r\n"
@@ -30,12 +30,12 @@ def smtp(names: Names, hello: bytes = b"EHLO") -> Dialogue:
     yield from read_reply(b"220", "STARTTLS")
 
 
-def lmtp(names: Names) -> Dialogue:
+def lmtp(names: Names) -> Steps[None]:
     """RFC 2033: SMTP with another first word."""
     return smtp(names, b"LHLO")
 
 
-def ftp(names: Names) -> Dialogue:
+def ftp(names: Names) -> Steps[None]:
     """RFC 4217, section 4."""
     greeting, *_ = yield from read_reply(b"120 220", "the connection", strict=False)
     if greeting.startswith(b"120"):  # ready in some minutes
@@ -44,7 +44,7 @@ def ftp(names: Names) -> Dialogue:
     yield from read_reply(b"234", "AUTH TLS", strict=False)
 
 
-def nntp(names: Names) -> Dialogue:
+def nntp(names: Names) -> Steps[None]:
     """RFC 4642. STARTTLS is tried even if the server does not know CAPABILITIES."""
     yield from read_reply(b"200 201", "the connection")
     yield b"CAPABILITIES\r\n"
@@ -58,7 +58,7 @@ def nntp(names: Names) -> Dialogue:
 # -- words
 
 
-def pop3(names: Names) -> Dialogue:
+def pop3(names: Names) -> Steps[None]:
     """RFC 2595, section 4. STLS is tried even if the server does not know CAPA (RFC 2449)."""
     yield from read_status("the connection")
     yield b"CAPA\r\n"
@@ -68,7 +68,7 @@ def pop3(names: Names) -> Dialogue:
     yield from read_status("STLS")
 
 
-def imap(names: Names) -> Dialogue:
+def imap(names: Names) -> Steps[None]:
     """RFC 9051, section 6.2.1."""
     if (yield from read_greeting()) == b"PREAUTH":
         raise Refused("it greets with PREAUTH, after which TLS cannot begin")
@@ -81,7 +81,7 @@ def imap(names: Names) -> Dialogue:
     yield from read_tagged(b"b", "STARTTLS")
 
 
-def sieve(names: Names) -> Dialogue:
+def sieve(names: Names) -> Steps[None]:
     """RFC 5804, section 2.2. The server tells its capabilities first, and once more when TLS stands."""
     if b'"STARTTLS"' not in (yield from _sieve_response("the connection")):
         raise Refused(NOT_OFFERED)
@@ -89,7 +89,7 @@ def sieve(names: Names) -> Dialogue:
     yield from _sieve_response("STARTTLS")
 
 
-def irc(names: Names) -> Dialogue:
+def irc(names: Names) -> Steps[None]:
     """The tls extension of IRCv3: numerics 670 and 691. Servers send notices about look-ups of the client before."""
     yield b"STARTTLS\r\n"
     while True:

@@ -8,7 +8,7 @@ import re
 from typing import NamedTuple
 
 from netkit.protocols.dialogue import Malformed, Names, Refused, Steps, refused
-from netkit.protocols.starttls.dialogue import NOT_OFFERED, Dialogue
+from netkit.protocols.starttls.dialogue import NOT_OFFERED
 
 _NAMESPACE = "urn:ietf:params:xml:ns:xmpp-tls"
 _HEADER = (
@@ -35,7 +35,7 @@ class _Tag(NamedTuple):
     closes: bool
 
 
-def xmpp(names: Names) -> Dialogue:
+def xmpp(names: Names) -> Steps[None]:
     """Open a stream to the server's domain, and request TLS, up to ``proceed``."""
     yield _HEADER.format(_escaped(names.server)).encode()
     stream = yield from _next_tag(first=True)
