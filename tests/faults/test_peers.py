@@ -54,13 +54,12 @@ def converse(
         pool = stack.enter_context(ThreadPoolExecutor(2))
         if way == "listen":
             process = stack.enter_context(running("listen", "127.0.0.1:0", *options))
-            sock = socket.socket()
-            _narrow(sock, window)
-            sock.connect(("127.0.0.1", process.port))
+            sock = connect(process.port, window=window)
         else:
             address, listener = server_socket(way)
             with listener:
-                _narrow(listener, window)
+                if window is not None:
+                    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
                 process = stack.enter_context(running("connect", address, *options))
                 listener.settimeout(PATIENCE)
                 sock, _ = listener.accept()
@@ -71,11 +70,6 @@ def converse(
         out = process.read_all()
         code = process.wait()
         return Finished(code, out, process.finish().err), played.result()
-
-
-def _narrow(sock: socket.socket, window: int | None) -> None:
-    if window is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
 
 
 def _play(behaviour: Callable[[socket.socket], Any], sock: socket.socket) -> Any:
@@ -305,7 +299,7 @@ def test_idle_client_holds_up_nobody() -> None:
     """A second client is served while the first is silent, and then the first is, too."""
     with running("upper", "127.0.0.1:0", "--max-clients", "2") as server:
         port = server.port
-        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as idle:
+        with connect(port) as idle:
             assert exchange(port, b"SECOND") == b"SECOND"
             idle.sendall(b"FIRST")
             assert receive(idle, 5) == b"FIRST"

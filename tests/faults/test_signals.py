@@ -274,7 +274,7 @@ def test_server_drains_its_clients() -> None:
     """A stopping server refuses new clients, serves connected ones to their end, and then dies by the signal."""
     with running("echo", "127.0.0.1:0") as server, contextlib.ExitStack() as stack:
         port = server.port
-        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE)) for _ in range(3)]
+        clients = [stack.enter_context(connect(port)) for _ in range(3)]
         for client in clients:
             client.sendall(b"first")
             assert receive(client, 5) == b"first"

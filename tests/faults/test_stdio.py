@@ -74,7 +74,7 @@ def test_a_line_of_many_mib(name: str) -> None:
         port = server.port
         exchange(port, b"warm")
         before = peak_memory(server.pid)
-        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+        with connect(port) as client:
             sender = threading.Thread(target=lambda: [client.sendall(block) for _ in range(LINE // MIB)])
             sender.start()
             wanted = block.upper() if name == "upper" else block
@@ -113,7 +113,7 @@ def test_client_that_never_reads_is_held_back(name: str) -> None:
         port = server.port
         exchange(port, b"warm")
         before = peak_memory(server.pid)
-        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+        with connect(port) as client:
             push(client.fileno(), server, 64 << 20)
             assert exchange(port, b"NEXT") == b"NEXT"
             assert peak_memory(server.pid) - before <= 16 << 20
@@ -218,7 +218,7 @@ def test_reader_of_stdout_that_leaves(way: str) -> None:
             process = stack.enter_context(running("connect", server.address))
         else:
             process = stack.enter_context(running("listen", "127.0.0.1:0"))
-            client = stack.enter_context(socket.create_connection(("127.0.0.1", process.port), timeout=PATIENCE))
+            client = stack.enter_context(connect(process.port))
             client.sendall(b"first line\n")
         assert process.out.read(11) == b"first line\n"
         process.out.close()
@@ -319,7 +319,7 @@ def test_empty_stdin_ends_our_direction_alone(name: str, redirection: str) -> No
             done = netkit("connect", server.address, wrapper=wrapper)
     else:
         with running("listen", "127.0.0.1:0", wrapper=wrapper) as process:
-            with socket.create_connection(("127.0.0.1", process.port), timeout=PATIENCE) as client:
+            with connect(process.port) as client:
                 client.sendall(PATTERN)
                 client.shutdown(socket.SHUT_WR)
                 out = process.read_all()
@@ -391,7 +391,7 @@ def test_restart_over_a_connection_in_time_wait() -> None:
     with running("listen", "127.0.0.1:0") as server:
         port = server.port
         server.stdin.close()
-        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+        with connect(port) as client:
             assert client.recv(1) == b""  # the server's end comes before ours
         sound(server.finish(), 0)
     local = f"0100007F:{port:04X}"

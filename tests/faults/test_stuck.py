@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support import PATIENCE, died_by, exchange, free_port, netkit, peer, reset, running
-from tests.support.peers import echo, outlast, read_all, receive, say_some, udp
+from tests.support import died_by, exchange, free_port, netkit, peer, reset, running
+from tests.support.peers import connect, echo, outlast, read_all, receive, say_some, udp
 from tests.support.processes import HERE, Running, settle
 from tests.support.terminals import terminal
 
@@ -51,7 +51,7 @@ def served(port: int) -> socket.socket:
     """Connect to a server that cannot print its ready line."""
     while True:
         try:
-            return socket.create_connection(("127.0.0.1", port), PATIENCE)
+            return connect(port)
         except ConnectionRefusedError:
             os.sched_yield()
 
@@ -230,8 +230,8 @@ def test_pattern_of_a_server_that_runs_away(name: str) -> None:
         words = {"relay": [target.address], "listen": ["--keep", "--exec", "cat"]}.get(name, [])
         with running(name, HERE, *words, "--until", f"{RUNAWAY}|bye") as server:
             port = server.port
-            with socket.create_connection(("127.0.0.1", port), PATIENCE) as other:
-                with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+            with connect(port) as other:
+                with connect(port) as client:
                     client.sendall(BAIT)
                     server.line(r"connection from \S+ reset: cannot search what came: looking for '.*' takes more")
                     with contextlib.suppress(ConnectionResetError):
