@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import PATIENCE
 from tests.support.examples import files
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +60,6 @@ def test_what_is_added_works(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONOPTIMIZE": ""},
         capture_output=True,
         text=True,
-        timeout=2 * PATIENCE,
     )
     assert done.returncode == 0, done.stdout
     assert len(own) == 3
