@@ -81,7 +81,7 @@ def test_a_plain_client_of_a_proxy_over_tls(pki: Pki) -> None:
         (["0", "unix:/x"], "--proxy does not apply: a proxy connects to hosts and ports"),
         (["0", ":80"], "address ':80' is this machine: write the host"),
         (["0", "h:80", "--udp"], "--proxy does not apply: datagrams make no connections"),
-        (["0", "h:80", "--cafile", "f"], "--cafile does not apply: without --tls, tls: or --starttls"),
+        (["0", "h:80", "--cafile", "f"], "--cafile does not apply: without tls: or --starttls nothing is secured"),
     ],
 )
 def test_mistakes(words: list[str], message: str) -> None:
