@@ -131,7 +131,7 @@ class ClientOptions:
             if whom not in self._warned:
                 self._warned.add(whom)
                 tls.warn(whom, self.verbosity)
-            layers.append(tls.client(name, self.observe))
+            layers.append(tls.client(name, self.observe, starttls=self.between.offers("starttls")))
         return layers + self.between.make(setting, over_tls=True)
 
     def securing(self, name: str, observe: "Observer", alpn: tuple[str, ...] = ()) -> "list[Layer]":
@@ -144,7 +144,8 @@ class ClientOptions:
 
         setting = Setting(Endpoint(name), self.tls.servername or name, observe=observe)
         tls = self.tls._replace(alpn=self.tls.alpn or alpn)
-        return [*self.between.make(setting, over_tls=False), tls.client(name, observe)]
+        secure = tls.client(name, observe, starttls=self.between.offers("starttls"))
+        return [*self.between.make(setting, over_tls=False), secure]
 
     def dialling(self, layers: "list[Layer] | None" = None, client: "Connection | None" = None) -> "Dialling":
         """The core's settings to dial with ``layers``, by default our own, for ``client``. Raises Failure READ."""

@@ -86,6 +86,10 @@ class LayerOptions:
     def __contains__(self, name: str) -> bool:
         return bool(self._values.get(name))
 
+    def offers(self, name: str) -> bool:
+        """Whether the command has the option of the layer ``name``."""
+        return name in self._values
+
     def sides(self) -> "tuple[LayerOptions, LayerOptions]":
         """The layers for the clients of a relay, and those for its target."""
         near = {row.name for row in ROWS if row.for_clients}

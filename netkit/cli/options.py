@@ -101,15 +101,18 @@ class TlsOptions(Record):
         else:
             say(f"{console.program}: the certificate of {whom} is not verified (--insecure)")
 
-    def client(self, host: str, observe: "Observer") -> "Layer":
-        """The TLS layer to the server ``host``; --show-certs writes its certificates. Raises Failure READ."""
+    def client(self, host: str, observe: "Observer", *, starttls: bool) -> "Layer":
+        """The TLS layer to the server ``host``; --show-certs writes its certificates. Raises Failure READ.
+
+        ``starttls`` is whether the command has --starttls, which a hint may then name.
+        """
         from netkit.core import tls
 
         if self.show_certs:
             from netkit.output.certificate import showing
 
             observe = showing(observe)
-        return tls.client(self._security(), self.servername or host, observe)
+        return tls.client(self._security(), self.servername or host, observe, starttls=starttls)
 
     def server(self, observe: "Observer") -> "Layer":
         """The TLS layer of a server. Raises Failure READ, and Invalid if --self-signed lacks its library."""

@@ -54,13 +54,13 @@ _PLAIN_PORTS = {
 }
 
 
-def client(how: Security, host: str, observe: Observer) -> Layer:
+def client(how: Security, host: str, observe: Observer, *, starttls: bool = False) -> Layer:
     """The layer that secures a client's connection to ``host``. Raises Failure READ for files that cannot be used.
 
     The handshake raises Failure: CERT for a certificate that is not acceptable, else TLS. No payload is sent before it
-    has succeeded.
+    has succeeded. With ``starttls`` the hint for a port that begins without TLS is --starttls.
     """
-    return _layer(for_clients(how), how, host.partition("%")[0].rstrip("."), observe)
+    return _layer(for_clients(how), how, host.partition("%")[0].rstrip("."), observe, starttls)
 
 
 def server(how: Security, observe: Observer) -> Layer:
@@ -68,11 +68,13 @@ def server(how: Security, observe: Observer) -> Layer:
     return _layer(for_server(how), how, None, observe)
 
 
-def _layer(context: "ssl.SSLContext", how: Security, name: str | None, observe: Observer) -> Layer:
+def _layer(
+    context: "ssl.SSLContext", how: Security, name: str | None, observe: Observer, starttls: bool = False
+) -> Layer:
     """``name`` is the server's name, or None if we are the server."""
 
     async def secure(stream: Connection, group: Group) -> Connection:
-        secured = TlsStream(stream, context, how, name)
+        secured = TlsStream(stream, context, how, name, starttls)
         try:
             await secured.do_handshake()
         except Failure as failure:
@@ -98,7 +100,9 @@ def _records(start: int, end: int, size: int) -> list[tuple[int, int]]:
 class TlsStream(Wrapped):
     """A connection secured by TLS. Its counts are of payload. It is closed with the connection underneath."""
 
-    def __init__(self, stream: Connection, context: "ssl.SSLContext", how: Security, name: str | None) -> None:
+    def __init__(
+        self, stream: Connection, context: "ssl.SSLContext", how: Security, name: str | None, starttls: bool = False
+    ) -> None:
         import ssl
 
         super().__init__(stream)
@@ -113,6 +117,7 @@ class TlsStream(Wrapped):
         self._turn = Lock()  # held while records are sent, so that they stay in order
         self._held = b""  # payload that ``send_eof`` had to read
         self._ended = self._peer_ended = False
+        self._starttls = starttls
         self._at_once = not stream.counts.received  # TLS from the first byte, without STARTTLS before
         self._sent = Ledger(stream)
         self._written: list[tuple[int, int]] = []  # where the records in ``_outgoing`` end, and their payload
@@ -158,7 +163,7 @@ class TlsStream(Wrapped):
         """A hint for a server that does not begin with TLS: by its port, else ``otherwise``; "" as a server."""
         if self.tls.server_side or not self._at_once:
             return ""
-        protocol = _PLAIN_PORTS.get(self.peer.port)
+        protocol = _PLAIN_PORTS.get(self.peer.port) if self._starttls else None
         return (
             f"this port begins without TLS: --starttls {protocol} in place of tls: secures it"
             if protocol

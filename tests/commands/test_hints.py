@@ -80,12 +80,17 @@ def say_hello(client: socket.socket) -> None:
 
 
 def test_a_port_that_begins_without_tls() -> None:
-    """For the port of a protocol with STARTTLS the hint is --starttls, for others to leave out tls:."""
+    """For the port of a protocol with STARTTLS the hint is --starttls if it can be used, else to leave out tls:."""
     with peer(say_hello) as server:
         assert hint("connect", f"tls:{server.address}").startswith("the service may not use TLS: leave out tls:")
     with peer(say_hello, "127.77.0.1", PLAIN_PORT):
         told = hint("connect", f"tls:127.77.0.1:{PLAIN_PORT}")
-    assert told == "this port begins without TLS: --starttls sieve in place of tls: secures it"
+        assert told == "this port begins without TLS: --starttls sieve in place of tls: secures it"
+        elsewhere = (
+            hint("fetch", f"https://127.77.0.1:{PLAIN_PORT}"),
+            hint("connect", "--proxy", f"https://127.77.0.1:{PLAIN_PORT}", "h.test:80"),
+        )
+        assert all(told.startswith("the service may not use TLS: ") for told in elsewhere)
 
 
 def test_the_protocols_that_hints_name() -> None:
