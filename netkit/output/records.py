@@ -109,7 +109,7 @@ def orders(form: str, words: Sequence[str], most: int) -> str:
     if code := _STRUCT.fullmatch(form):
         spellings = {"native": f"@{code[1]}", "little": f"<{code[1]}", "big": f">{code[1]}"}
         if code[1] in _NATIVE:
-            spellings = {"native": spellings["native"]}
+            spellings = {"native": form}
     elif field := _FIELD.fullmatch(form):
         little, big = f"{field[1]}le", field[1]
         spellings = {"native": little if sys.byteorder == "little" else big, "little": little, "big": big}

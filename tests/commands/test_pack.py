@@ -181,6 +181,7 @@ def test_records_that_are_too_long() -> None:
         (["--show"], "FORMAT is missing"),
         (["--show", "HB", "1", "2"], "--show takes the format of one number, such as i or u32, not 'HB'"),
         (["--show", "ip", "127.0.0.1"], "--show takes the format of one number, such as i or u32, not 'ip'"),
+        *((["--show", form, "1"], f"format {form!r}: 'P' is native alone, begin with @") for form in ("P", "!P", "=P")),
         (["--show", "i"], "field 1 (i at offset 0) has no value: 0 given, 1 wanted"),
         (["--show", "i", "1", "2"], "value 2 '2' has no field"),
         (["--show", "i", str(2**31)], "is not between -2147483648 and 2147483647"),
