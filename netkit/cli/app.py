@@ -191,7 +191,8 @@ def _as_address(words: Sequence[str]) -> str:
             imported("netkit.services.portcheck.targets.take_targets")([first], "tcp")
             return f": netkit portcheck {typed} says whether it is ready"
         if len(words) == 1 and address.is_digits(first):
-            address.parse_port(first)
+            if not address.parse_port(first, "server"):
+                return f": netkit listen {first} listens on a free port"
             return f": netkit listen {first} listens there, netkit connect :{first} connects"
         if len(words) == 1 and (first == "localhost" or ("." in first and ":" not in first)):
             address.check_host(first)

@@ -13,6 +13,8 @@ from netkit.cli.types import COUNT, DURATION, GROUP, TEXT, choice
         **habits.SERVER_HABITS,
         "--ssl": "datagrams are not secured",
         "-u": "datagrams are all that netkit udp-serve receives",
+        "-e": "--exec CMD runs a program for each peer",
+        "-c": "--sh-exec CMD has the shell run it",
         "-k": "any number of peers are heard",
         "-w -i": "--idle-timeout D gives up when nothing comes",
         "-W": "--count N",

@@ -37,3 +37,10 @@ def test_advice_is_about_what_there_is(name: str, advice: str) -> None:
     assert set(named) <= COMMANDS.keys()
     known = {"--version"}.union(*(COMMANDS[each].options for each in (name, *named) if each in COMMANDS))
     assert set(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", advice)) <= known
+
+
+@pytest.mark.parametrize(("name", "option", "advice"), OPTIONS)
+def test_advice_stays_with_a_command_that_can_do_it(name: str, option: str, advice: str) -> None:
+    """The option of other commands is advised only if the command that was typed has no such option."""
+    if found := re.match(r"(--[\w-]+) .*of netkit ", advice):
+        assert found[1] not in COMMANDS[name].options

@@ -40,6 +40,7 @@ COMMANDS: list[Case] = [
     (["::1", "-v", "80"], "no such command '::1': netkit connect ::1 80 connects"),
     (["unix:/a b"], "no such command 'unix:/a b': netkit connect 'unix:/a b' connects"),
     (["udp:db:53"], "no such command 'udp:db:53': netkit connect udp:db:53 connects"),
+    (["0"], "netkit: no such command '0': netkit listen 0 listens on a free port"),
     (["9000"], "no such command '9000': netkit listen 9000 listens there, netkit connect :9000 connects"),
     (["http://b.example/?a&b"], ": netkit fetch 'http://b.example/?a&b' gets it"),
     (["redis://b.example"], ": netkit portcheck redis://b.example says whether it is ready"),
@@ -472,7 +473,7 @@ def test_text_is_sent_as_it_is(text: str) -> None:
 @pytest.mark.parametrize("path", ["~", "*"])
 def test_path_is_taken_as_it_is(path: str, tmp_path: Path) -> None:
     """A path is used as it is, without expansion of ~ and *."""
-    importable = dict(os.environ, PYTHONPATH=str(Path(app.__file__).parents[1]))
+    importable = dict(os.environ, PYTHONPATH=str(Path(app.__file__).parents[2]))
     code, out, err = netkit("echo", f"unix:{path}", "--", "ls", cwd=tmp_path, env=importable)
     assert (code, out, err) == (0, f"{path}\n".encode(), f"netkit echo: listening on unix:{path}\n")
 
