@@ -20,7 +20,7 @@ from netkit.output.console import Verbosity, hint
 if TYPE_CHECKING:
     from netkit.core.access import Network
     from netkit.core.address import Endpoint
-    from netkit.core.connection import Handler
+    from netkit.core.connection import Ended, Handler
     from netkit.core.layer import Layer
     from netkit.core.pump import Change
     from netkit.core.search import Pattern
@@ -118,7 +118,7 @@ class ServerOptions:
     def _expecting(self, handler: "Handler", ended: "list[str]") -> "Handler":
         """Wrap a handler to add to ``ended`` the name of a client that ended before --until matched."""
 
-        async def handle(stream: "Connection") -> str | None:
+        async def handle(stream: "Connection") -> "Ended | None":
             how = await handler(stream)
             if not self._found:
                 ended.append(stream.name)

@@ -7,6 +7,7 @@ from netkit.core.errors import Exit, Failure
 from netkit.core.events import Closed, Observer
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
 from netkit.core.layer import Layer, through
+from netkit.core.record import Record
 from netkit.core.stream import Connection, Stream
 from netkit.core.units import duration
 
@@ -16,7 +17,15 @@ DRAIN = 1.0  # s that open connections get to end once a server stops
 
 _ACKNOWLEDGED_SOONEST, _ACKNOWLEDGED_LATEST = 0.0005, 0.05  # s between polls: no event tells of acknowledgements
 
-Handler = Callable[[Connection], Awaitable[str | None]]
+
+class Ended(Record):
+    """How a conversation ended, in words, and whose end came ``first``: "local" or "peer", or "" for neither."""
+
+    words: str = ""
+    first: str = ""
+
+
+Handler = Callable[[Connection], Awaitable[Ended | None]]
 """Serves one connection, and may return how it ended, for ``Closed``. ``serve_connection`` closes the connection."""
 
 
@@ -33,26 +42,26 @@ async def serve_connection(
             await serve_connection(stream, handler, observe, layers, group)
         return
     begun = now()
-    reason = "cut short"
+    how = Ended("cut short")
     whole = is_open = False
     try:
         if layers and group is not None:
             stream = await _within_handshake(stream, layers, group)
         is_open = True
-        reason = await handler(stream) or ""
+        how = await handler(stream) or Ended()
         await close_gracefully(stream)
         whole = True
     except OSError as error:
-        reason = str(error)
+        how = Ended(str(error))
         raise
     finally:
         if group is not None:
             group.cancel()
-        end_connection(stream, begun, reason, observe, whole=whole, is_open=is_open)
+        end_connection(stream, begun, how, observe, whole=whole, is_open=is_open)
 
 
 def end_connection(
-    stream: Connection, begun: float, reason: str, observe: Observer, *, whole: bool, is_open: bool = True
+    stream: Connection, begun: float, how: Ended, observe: Observer, *, whole: bool, is_open: bool = True
 ) -> None:
     """Close the connection if it is ``whole``, which means that it ended in order, else reset it; report ``Closed``.
 
@@ -68,7 +77,7 @@ def end_connection(
         stream.close()
     else:
         stream.abort()
-    observe(Closed(stream.name, stream.peer, *moved, now() - begun, reason))
+    observe(Closed(stream.name, stream.peer, *moved, now() - begun, how.words, how.first))
 
 
 async def _within_handshake(stream: Connection, layers: Sequence[Layer], group: Group) -> Connection:
@@ -85,7 +94,7 @@ async def _within_handshake(stream: Connection, layers: Sequence[Layer], group: 
 def beside(handler: Handler, companion: Callable[[Connection], Coroutine[Any, Any, None]]) -> Handler:
     """A handler that runs ``companion`` beside ``handler``. It ends with the handler; a failure of either ends both."""
 
-    async def handle(stream: Connection) -> str | None:
+    async def handle(stream: Connection) -> Ended | None:
         async with Group() as group:
             group.start_soon(companion(stream))
             how = await handler(stream)

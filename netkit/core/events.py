@@ -326,7 +326,10 @@ class WantsTls(CoreEvent):
 
 
 class Closed(CoreEvent):
-    """A connection ended. ``reason`` is empty where both sides ended as they should."""
+    """A connection ended. ``reason`` is empty where both sides ended as they should.
+
+    ``ended_first`` is whose end came first, "local" or "peer", or "" if that was not looked at.
+    """
 
     name: str
     peer: Endpoint
@@ -335,3 +338,4 @@ class Closed(CoreEvent):
     bytes_acknowledged: int
     seconds: float
     reason: str
+    ended_first: str = ""

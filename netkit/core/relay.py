@@ -17,7 +17,7 @@ import errno
 import os
 from collections.abc import Awaitable
 
-from netkit.core.connection import acknowledged
+from netkit.core.connection import Ended, acknowledged
 from netkit.core.errors import Exit, Failure, describe, most_severe, without_frames
 from netkit.core.events import EndSent, InputLeft, InputUnread, Observer, Unanswered, WantsTls
 from netkit.core.flow import Flow
@@ -31,7 +31,7 @@ LAST_WORDS = 0.25  # s that what a peer sent before its reset may take to reach 
 # s that one peer of a bridge may take to end after the other, on a unix socket, has left. A unix socket reports that at
 # once; with TCP the probes take about as long to find it out.
 _ABANDONED = 60.0
-_WE, _PEER = "input ended first", "peer ended first"
+_WE, _PEER = Ended("input ended first", "local"), Ended("peer ended first", "peer")
 _QUESTION = 64 * 1024  # bytes: more than this is taken for a file, not for a request that wants an answer
 # Ports of services that begin with TLS: IANA's registry, and by custom 6697 and 8443.
 _TLS_PORTS = (443, 465, 563, 636, 853, 989, 990, 992, 993, 994, 995, 5061, 5671, 6697, 8443, 8883)
@@ -107,10 +107,10 @@ async def relay(
     outgoing: Change | None = None,
     incoming: Change | None = None,
     observe: Observer,
-) -> str:
+) -> Ended:
     """Join our own stream, such as stdin and stdout, and a peer in both directions. Closes neither.
 
-    Returns, in words, who ended first, once every byte is delivered. If ``incoming`` raises Done, the conversation
+    Returns who ended first, once every byte is delivered. If ``incoming`` raises Done, the conversation
     ends: our end is sent, and nothing more is read.
 
     Raises Failure: READ or WRITE for ``local``; SEND, with the count, if bytes of ours are not acknowledged; RECV after
@@ -161,7 +161,7 @@ async def relay(
     def patience() -> float | None:
         return ending.patience(heard=peer.counts.received > 0, gone=gone)
 
-    first = ""
+    first = Ended()
     try:
         async with group:
             sends = ending.input is not Input.NONE

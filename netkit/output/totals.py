@@ -1,6 +1,5 @@
 """Totals of a run, for --stats."""
 
-import re
 import time
 from collections import Counter
 from typing import Any
@@ -9,8 +8,6 @@ from netkit.core import events
 from netkit.core.events import CoreEvent, Observer
 from netkit.core.units import milliseconds
 from netkit.output.jsonl import ends_of
-
-_ENDED_FIRST = re.compile("(input|program|peer) ended first")  # the reason of a Closed event
 
 
 class Totals:
@@ -42,8 +39,8 @@ class Totals:
                 case events.Closed() | events.Carried():
                     counted = {name: n for name, n in event.values().items() if name.startswith(("bytes", "datagrams"))}
                     self._counts.update(counted, connections=isinstance(event, events.Closed))
-                    if isinstance(event, events.Closed) and (found := _ENDED_FIRST.match(event.reason)):
-                        self._ended_first = "peer" if found[1] == "peer" else "local"
+                    if isinstance(event, events.Closed):
+                        self._ended_first = event.ended_first or self._ended_first
                 case events.Timed():
                     self._times.update({name: s for name, s in event.values().items() if isinstance(s, float)})
                 case events.Associated():

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from netkit.core.connection import with_idle_timeout
+from netkit.core.connection import Ended, with_idle_timeout
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import CoreEvent, Cut, InputLeft, InputUnread
 from netkit.core.kernel import Group
@@ -169,7 +169,7 @@ def keeping(terminal: Terminal, conversation: Conversation) -> Service:
         if not isinstance(event, InputLeft | InputUnread):  # wrong here, as stdin is still read for other clients
             conversation.observe(event)
 
-    async def handle(stream: Connection) -> str:
+    async def handle(stream: Connection) -> Ended:
         subscriber = _Subscriber(broadcast)
 
         async def keep_up() -> None:

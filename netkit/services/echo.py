@@ -17,7 +17,7 @@ def echo(
     we send ours. A connection on which nothing moves for ``idle_timeout`` seconds is reset.
     """
 
-    async def handle(stream: Connection) -> str | None:
+    async def handle(stream: Connection) -> None:
         makers = list(changes)
         if prefix is not None:
             from netkit.services.server import addressed
@@ -26,6 +26,5 @@ def echo(
             makers.append(partial(prefixed, addressed(prefix, stream.peer)))
         await pump(stream, stream, fresh(makers))
         await acknowledged(stream)
-        return None
 
     return with_idle_timeout(handle, idle_timeout)

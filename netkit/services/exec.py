@@ -5,7 +5,7 @@ import os
 import subprocess
 from collections.abc import Callable, Sequence
 
-from netkit.core.connection import DRAIN, Handler, drain, idle_clock
+from netkit.core.connection import DRAIN, Ended, Handler, drain, idle_clock
 from netkit.core.errors import Failure
 from netkit.core.events import Cut, Observer
 from netkit.core.kernel import Group, notify_closing
@@ -104,7 +104,7 @@ def running(
     full = Full()
     idle_timeout, observe = conversation.idle_timeout, conversation.observe
 
-    async def handle(stream: Connection) -> str:
+    async def handle(stream: Connection) -> Ended:
         try:
             program = Program(argv, _environment(stream))
         except Failure as failure:
@@ -115,7 +115,7 @@ def running(
             else:
                 observe(Cut(stream.peer, str(failure)))
             raise
-        how = "program ended first"
+        how = Ended("program ended first", "local")
 
         async def see_off() -> None:
             await program.answered.wait()
@@ -134,7 +134,7 @@ def running(
                 program.close()
                 code = await program.ended()
                 finished(code)
-                how = f"{how}, exit code {code}"
+                how = how._replace(words=f"{how.words}, exit code {code}")
         finally:
             await program.end(observe)
         return how

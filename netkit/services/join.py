@@ -6,7 +6,7 @@ import signal
 import stat
 from collections.abc import Callable, Sequence
 
-from netkit.core.connection import Handler, with_idle_timeout
+from netkit.core.connection import Ended, Handler, with_idle_timeout
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Observer
 from netkit.core.kernel import Group, next_signal, sleep
@@ -103,7 +103,7 @@ class Conversation(Record):
     outgoing: Callable[[], Change] | None = None
     idle_timeout: float | None = None
 
-    async def relay(self, ours: Stream, stream: Connection) -> str:
+    async def relay(self, ours: Stream, stream: Connection) -> Ended:
         """Join our side and a connection; see ``relay`` of core/relay.py."""
         return await relay(
             ours,
@@ -122,15 +122,15 @@ async def leave(stream: Connection) -> None:
 def joining(open_terminal: Callable[[], Terminal], conversation: Conversation) -> Handler:
     """A handler that joins a connection to the terminal. Raises Failure as ``relay``, and if stdout's reader leaves."""
 
-    async def handle(stream: Connection) -> str:
-        how = ""
+    async def handle(stream: Connection) -> Ended:
+        how = Ended()
 
         async def interrupted() -> None:
             nonlocal how
             number = await next_signal()
             if number != signal.SIGINT or stream.unacknowledged():
                 raise Failure(Exit.SEND, f"go on with {stream.name}", "interrupted")
-            how = "interrupted"  # the peer has acknowledged all that was typed, so Ctrl-C is a regular end
+            how = Ended("interrupted")  # the peer has acknowledged all that was typed, so Ctrl-C is a regular end
             group.cancel()
 
         terminal = open_terminal()

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from netkit.core.connection import Handler, beside
+from netkit.core.connection import Ended, Handler, beside
 from netkit.core.flow import Transfer
 from netkit.core.kernel import now
 from netkit.core.pump import Change
@@ -81,7 +81,7 @@ class Shown:
         if show is None:
             return handler
 
-        async def handle(stream: Connection) -> str | None:
+        async def handle(stream: Connection) -> Ended | None:
             moving, begun = self._moving(stream), now()
             how = await beside(handler, lambda _: show(moving))(stream)
             if tell is not None and (rows := moving()):

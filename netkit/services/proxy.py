@@ -5,7 +5,7 @@ import stat
 from collections.abc import Callable, Sequence
 
 from netkit.core.address import family_of
-from netkit.core.connection import HANDSHAKE, Handler, serve_connection
+from netkit.core.connection import HANDSHAKE, Ended, Handler, serve_connection
 from netkit.core.dial import Dialling, dial
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Observer, Requested, ignore
@@ -93,7 +93,7 @@ def proxying(
         choose = targets.choosing(target, outside=is_outside(client.peer, client.local))
         return await dial(target, how._replace(choose=choose), group=group)
 
-    async def handle(client: Connection) -> str | None:
+    async def handle(client: Connection) -> Ended | None:
         try:
             request, rest = await _requested(client, admits)
         except Refused as refused:
@@ -138,7 +138,7 @@ async def _requested(client: Connection, admits: Admits | None) -> tuple[Request
         client.counts.restart()
 
 
-async def _turn_away(client: Connection, reply: bytes, reason: str) -> str:
+async def _turn_away(client: Connection, reply: bytes, reason: str) -> Ended:
     """Send a client its last reply and our end, and read what it still sends: unread data would cause a reset."""
 
     async def see_off() -> None:
@@ -151,4 +151,4 @@ async def _turn_away(client: Connection, reply: bytes, reason: str) -> str:
         raise Failure(Exit.PROTOCOL, f"serve {client.name}", reason)
     await within(LAST_WORDS, see_off())
     client.counts.restart()
-    return reason
+    return Ended(reason)

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from netkit.core.connection import Handler, with_idle_timeout
+from netkit.core.connection import Ended, Handler, with_idle_timeout
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import InputLeft, InputUnread, Reconnecting
 from netkit.core.kernel import Group, now, sleep
@@ -104,7 +104,7 @@ async def reconnecting(
         if not isinstance(event, InputLeft | InputUnread):
             conversation.observe(event)
 
-    async def handle(stream: Connection) -> str:
+    async def handle(stream: Connection) -> Ended:
         nonlocal unacknowledged
         ours.attach(stream)
         try:

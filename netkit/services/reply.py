@@ -5,7 +5,7 @@ import stat
 from collections.abc import Callable
 
 from netkit.core.address import Endpoint
-from netkit.core.connection import DRAIN, drain, with_idle_timeout
+from netkit.core.connection import DRAIN, Ended, drain, with_idle_timeout
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.kernel import Group, sleep
 from netkit.core.stream import LARGEST_READ, Connection
@@ -72,9 +72,9 @@ def replying(open_reply: Callable[[Endpoint], Reader], terminal: Terminal, conve
     """
     output = Output(terminal)
 
-    async def handle(stream: Connection) -> str:
+    async def handle(stream: Connection) -> Ended:
         side = _Reply(open_reply(stream.peer), output)
-        how = "all was sent"
+        how = Ended("all was sent")
 
         async def see_off() -> None:
             await side.ended.wait()

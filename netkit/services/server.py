@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netkit.core.address import Endpoint
 from netkit.core.bind import identity
-from netkit.core.connection import DRAIN, Handler
+from netkit.core.connection import DRAIN, Ended, Handler
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.events import Cut, Listening, Observer, ignore
 from netkit.core.kernel import Cancelled, Group, Task, next_signal, sleep
@@ -191,7 +191,7 @@ def welcoming(handler: Handler, greet: bytes | None, keepalive: float | None) ->
     if greet is None and keepalive is None:
         return handler
 
-    async def handle(stream: Connection) -> str | None:
+    async def handle(stream: Connection) -> Ended | None:
         if keepalive is not None:
             stream.keep_alive(keepalive)
         if greet is not None:
@@ -204,7 +204,7 @@ def welcoming(handler: Handler, greet: bytes | None, keepalive: float | None) ->
 def _reporting(handler: Handler, observe: Observer) -> Handler:
     """A handler that reports a client in whose data a search took too long."""
 
-    async def handle(stream: Connection) -> str | None:
+    async def handle(stream: Connection) -> Ended | None:
         try:
             return await handler(stream)
         except SearchTimeout as failure:

@@ -73,7 +73,7 @@ def script(*steps: bytes | float | Callable[[MemoryStream], Any]) -> Script:
 class Outcome:
     """What a relay returned or raised and when, and what each side had received by then."""
 
-    said = ""
+    first = ""
     failure: Failure | None = None
     at = 0.0
 
@@ -127,9 +127,10 @@ def converse(
             group.start_soon(user(keyboard))
             group.start_soon(server(far))
             try:
-                outcome.said = await relay(
+                ended = await relay(
                     local, peer, ending, outgoing=outgoing, incoming=incoming, observe=outcome.events.append
                 )
+                outcome.first = ended.first
                 if outgoing is None:
                     assert peer.counts.sent == local.counts.received, "what was read was not sent"
             except Failure as failure:
@@ -151,7 +152,7 @@ def converse(
 def test_after_our_end_the_answer_is_read_however_late_it_comes() -> None:
     """The end of our input is sent on at once, and we wait for the answer without a limit."""
     outcome = converse(script(b"question", END), script(HOUR, b"answer", END))
-    assert outcome.said == "input ended first"
+    assert outcome.first == "local"
     assert (outcome.server_got, outcome.user_got) == (b"question", b"answer")
     assert outcome.server_saw_end.is_set() and outcome.user_saw_end.is_set()
     assert HOUR <= outcome.at < HOUR + 0.1
@@ -161,7 +162,7 @@ def test_after_our_end_the_answer_is_read_however_late_it_comes() -> None:
 def test_after_the_peers_end_idle_typing_is_left_unread_once_the_grace_is_over() -> None:
     """An open keyboard does not keep us: we leave half a second after the peer, and report the input as unread."""
     outcome = converse(script(), script(HOUR, END), TYPED)
-    assert outcome.said == "peer ended first"
+    assert outcome.first == "peer"
     assert outcome.at == HOUR + GRACE
     assert outcome.events == [InputUnread(GRACE)]
     assert not outcome.server_saw_end.is_set()

@@ -2,15 +2,17 @@
 
 from typing import Any
 
+import pytest
+
 from netkit.core import events
 from netkit.core.errors import Exit
 from netkit.output import totals as totals_module
 from tests.support.ends import LOCAL, PEER, L, P, ends
 
 
-def closed(received: int, sent: int, acknowledged: int) -> events.Closed:
+def closed(received: int, sent: int, acknowledged: int, reason: str = "", first: str = "") -> events.Closed:
     """Return the event of the end of a connection."""
-    return events.Closed("c", PEER, received, sent, acknowledged, 0.1, "")
+    return events.Closed("c", PEER, received, sent, acknowledged, 0.1, reason, first)
 
 
 def test_totals_of_a_server() -> None:
@@ -41,6 +43,19 @@ def test_totals_of_a_client_name_its_peer() -> None:
     assert found["target"] == "db:5432"
     assert {name: found[name] for name in ends(peer=P, local=L)} == ends(peer=P, local=L)
     assert (found["connections"], found["bytes_sent"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [(["peer"], "peer"), (["local"], "local"), ([""], None), (["peer", "peer"], None)],
+)
+def test_totals_say_who_ended_the_only_connection_first(ends: list[str], told: str | None) -> None:
+    """It is known by itself, whatever the words of the reason are."""
+    totals = totals_module.Totals()
+    observe = totals.watching(events.ignore)
+    for first in ends:
+        observe(closed(0, 0, 0, "peer ended first" if first == "local" else "it is over", first))
+    assert totals.fields(Exit.OK).get("ended_first") == told
 
 
 def test_totals_of_datagrams() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.core.address import Endpoint
+from netkit.core.connection import Ended
 from netkit.core.events import Cut
 from netkit.core.kernel import Group, now, sleep
 from netkit.core.relay import NEVER, Ending
@@ -134,7 +135,7 @@ class Client:
     async def _serve(self, service: Service) -> None:
         end = self._servers.abort
         try:
-            self.how = await service.handler(self._servers) or ""  # type: ignore[arg-type]
+            self.how = (await service.handler(self._servers) or Ended()).words  # type: ignore[arg-type]
             end = self._servers.close
         except OSError as error:
             self.how = str(error)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from netkit.core.connection import close_gracefully, end_connection
+from netkit.core.connection import Ended, close_gracefully, end_connection
 from netkit.core.errors import Failure
 from netkit.core.events import Observer
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now
@@ -57,7 +57,7 @@ class Connections:
     def _end(self, reason: str, *, whole: bool) -> None:
         stream, self._stream, self._server = self._stream, None, None
         if stream is not None:
-            end_connection(stream, self._begun, reason, self._observe, whole=whole)
+            end_connection(stream, self._begun, Ended(reason), self._observe, whole=whole)
 
     async def _is_usable(self) -> bool:
         """Whether the server has neither closed the kept connection nor sent anything since its response."""
