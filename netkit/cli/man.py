@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from netkit import __version__
 from netkit.cli import completion
 from netkit.cli.app import all_commands, summaries
-from netkit.cli.pages import PAGE_WIDTH, Page, command_page, overview_page, wrapped
-from netkit.cli.topics import SUMMARIES
+from netkit.cli.pages import PAGE_WIDTH, Page, command_page, overview_page, term_width, wrapped
 
 DATE = "November 29, 2026"  # of the last change of the texts; fixed, so that builds are reproducible
 
@@ -25,7 +24,7 @@ def pages() -> Iterator[Page]:
     """Yield every page, from the commands."""
     found = all_commands()
     listed = summaries(list(found))
-    yield overview_page(listed, SUMMARIES)
+    yield overview_page(listed)
     for _, name, summary in listed:
         yield command_page(found[name], name, summary)
 
@@ -51,7 +50,7 @@ def to_mdoc(page: Page) -> str:
                 lines += _lines(block)
                 continue
             lines += [f".Ss {block.heading}"] if block.heading else [".Pp"] if number else []
-            lines.append(f".Bl -tag -width {section.term_width()}n -compact")
+            lines.append(f".Bl -tag -width {term_width(section)}n -compact")
             for term, meaning in block.pairs:
                 lines += [f".It {_term(term, block.macro)}", *_lines(meaning)]
             lines.append(".El")

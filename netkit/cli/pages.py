@@ -8,12 +8,10 @@ from typing import Any, NamedTuple, Protocol
 
 import click
 
+from netkit.cli import topics
 from netkit.cli.rules import Rule, sentences
-from netkit.core.errors import Exit
+from netkit.cli.topics import Pairs, Section, Terms
 from netkit.output.console import STDOUT, terminal_size
-
-Pairs = Sequence[tuple[str, str]]
-"""Terms with their meanings."""
 
 Summaries = Sequence[tuple[str, str, str]]
 """Sections, names and summaries of commands."""
@@ -29,26 +27,6 @@ _NAME_WIDTH = 10  # columns of a command's name
 _COMMAND_SECTIONS = ("Talk", "Serve", "Look", "Bytes", "More")
 _FIRST = ("connect", "listen", "portcheck", "resolve")  # what people look for most, each first in its section
 _OPTION_SECTIONS = ("Checking", "Request", "Addresses", "Serving", "Data", "Ending", "Time", "TLS", "Output")
-
-
-class Terms(NamedTuple):
-    """Terms and what each means, maybe under a heading. ``macro`` is mdoc's for a term; Fl is any words of usage."""
-
-    pairs: Pairs
-    macro: str = ""
-    heading: str = ""
-
-
-class Section(NamedTuple):
-    """A heading over paragraphs and terms."""
-
-    title: str
-    blocks: Sequence[str | Terms]
-
-    def term_width(self, width: int = PAGE_WIDTH) -> int:
-        """The columns for terms on a page of this ``width``, the same in the whole section."""
-        pairs = [pair for block in self.blocks if isinstance(block, Terms) for pair in block.pairs]
-        return _term_width(pairs, width - _INDENT)
 
 
 class Page(NamedTuple):
@@ -77,152 +55,22 @@ class Described(Protocol):
     rules: Sequence[Rule]
 
 
-_SUMMARY = "talk TCP, UDP and unix sockets from the shell"
-
-_EXAMPLES = (
-    ("netkit connect example.org 80", "join stdin and stdout to a TCP port"),
-    ("netkit listen :9000 > file", "accept one connection, save what it sends"),
-    ("netkit portcheck db:5432 --wait 60s", "wait until a port is open"),
-    ("netkit echo 0 -- make test", "run a server while a command runs"),
-)
-
-_OVERVIEW_EXAMPLES = _EXAMPLES[:3]
-
-_DESCRIPTION = (
-    "netkit connects the shell to TCP, UDP and unix sockets, as a client and as a server. Exit status 0 means that "
-    "every byte of a conversation was delivered. Every failure is one line, and has an exit status of its own. UDP has "
-    "no acknowledgements: there 0 means that the system took every datagram and that no error came back.",
-    "Standard output has only what the peer sent, or the answer. Messages are single lines on standard error. A client "
-    "prints none unless something failed, and a server prints where it listens. With -v they print what happens, with "
-    "-q nothing at all. On a terminal, control bytes from a peer are made visible.",
-    "An input that cannot be read is exit status 26. Only if standard input is a directory, Python itself does not "
-    "start: it prints an error, and the exit status is 1.",
-)
-
-_OPTIONS = (
-    ("-h, --help", "Show the commands; after a COMMAND, its options."),
-    ("--version", "Print the version."),
-)
-
-ADDRESSES = Section(
-    "ADDRESSES",
-    [
-        Terms(
-            (
-                ("HOST PORT, HOST:PORT", "A port of a host. A server listens on every address of the host."),
-                ("[::1]:80, ::1 80", "An IPv6 address, with its zone if it needs one: fe80::1%eth0."),
-                ("PORT", "Servers only: this machine, on 127.0.0.1 and ::1."),
-                (":PORT", "A client connects to this machine; a server listens on every interface, IPv4 and IPv6."),
-                ("unix:PATH", "A unix socket. A server creates it for its own user only, with mode 0600."),
-                (
-                    "unix:@NAME",
-                    "An abstract unix socket, on Linux. A server accepts clients of its own user and of root.",
-                ),
-                ("tls:ADDRESS", "ADDRESS over TLS, as with --tls."),
-                ("udp:ADDRESS", "A conversation in datagrams, for connect and listen."),
-            ),
-            "Fl",
-        ),
-        "A port is a decimal number up to 65535, or the name of a service. With port 0 a server gets a free port from "
-        "the system, the same for IPv4 and IPv6.",
-    ],
-)
-
-_VALUES = (
-    ("D", "A duration: 500ms, 2s, 1.5, 1m, 1h or 30d. A bare number is seconds."),
-    ("N", "A whole number, 1 or more."),
-    ("SIZE", "Bytes, or bytes per second: 1500, 64K, 1M or 2G, in powers of 1024."),
-    ("TEXT", r"Text in which \n, \r, \t, \0, \\ and \xNN stand for bytes."),
-    ("HEX", "Bytes as pairs of hex digits, with spaces between bytes if wanted."),
-)
-
-VALUES = Section("VALUES", [Terms(_VALUES, "Fl")])
-
-_EXIT_CODES = {**{str(int(code)): code.meaning for code in Exit}, "128+n": Exit.SIGNAL.meaning}
-del _EXIT_CODES[str(int(Exit.SIGNAL))]
-EXIT_STATUS = Section("EXIT STATUS", [Terms(list(_EXIT_CODES.items()))])
-
-_ENVIRONMENT = (
-    ("NETKIT_DEBUG", "If set, a failure also prints its traceback."),
-    (
-        "NETKIT_PAGER, MANPAGER, PAGER",
-        "The pager for help on a terminal: the first of these that is set, less if none is. With cat, or an empty "
-        "value, no pager is used.",
-    ),
-    ("NO_COLOR", "If set and not empty, nothing is coloured, unless --color says otherwise."),
-    ("FORCE_COLOR", "Has no effect on a pipe or a file: use --color always. On a terminal NO_COLOR overrides it."),
-    ("TERM", "If dumb or unknown, a terminal gets no escape sequences: nothing is coloured, and nothing moves."),
-)
-
-_FORMAT = (
-    "FORMAT is one word: typed fields, 'u16:port u32le:seq ip', or codes of Python's struct, '!HIB'. If any part of it "
-    "is a field, and it has no mark in front, all parts are fields: ip and hex are fields, !ip and !hex are codes. "
-    "Without a mark, codes are in network order.",
-    Terms(
-        (
-            ("u8 u16 u32 u64", "Unsigned integers of that many bits."),
-            ("i8 i16 i32 i64", "Signed integers."),
-            ("f32 f64", "Floating-point numbers."),
-            ("ip ip6 mac", "Addresses: 192.0.2.1, 2001:db8::1, 02:00:5e:10:00:01."),
-            ("str, str8", "TEXT of any length, or padded with NULs to 8 bytes."),
-            ("hex, hex8", "Any number of bytes in hex, or 8 bytes."),
-            ("TYPEle", "Any type in little-endian order."),
-            ("TYPE:NAME", "A name for the field, used as its key in JSON."),
-        ),
-        "Ic",
-        "Fields",
-    ),
-    Terms(
-        (
-            ("b h i l q", "Signed integers of 1, 2, 4, 4 and 8 bytes; B H I L Q are unsigned."),
-            ("e f d", "Floating-point numbers of 2, 4 and 8 bytes."),
-            ("? c", "? is false or true (0 or 1); c is one byte as TEXT."),
-            ("8s 8p", "TEXT padded with NULs to 8 bytes; in p the first byte is the length of the rest."),
-            ("x", "A byte of padding, without a value."),
-            ("n N P", "Sizes and pointers of this machine, only after @."),
-            ("4H", "A count means that many values; with s and p it means bytes."),
-            (
-                "! > < = @",
-                "A mark before all codes: network, big-endian, little-endian, native, and native aligned order.",
-            ),
-        ),
-        "Ic",
-        "Codes",
-    ),
-)
-
-_FOR_COMMAND = (
-    "COMMAND starts when the server is ready, and gets the server's standard input. When COMMAND ends, the server "
-    "stops and exits with its exit code. If the server stops first, as by --until, it waits for COMMAND; --for ends "
-    "COMMAND. If no standard descriptor of COMMAND is a terminal, COMMAND gets a process group of its own, and the "
-    "whole group is ended with it. Its environment says where to connect:",
-    Terms(
-        (
-            ("NETKIT_HOST", "The IP address; 127.0.0.1 or ::1 if the server listens on every interface."),
-            ("NETKIT_PORT", "The port."),
-            ("NETKIT_ADDRESS", "Both in one word, or unix:PATH, as netkit connect takes it."),
-        ),
-        "Ev",
-    ),
-)
-
-
-def overview_page(commands: Summaries, topics: Pairs) -> Page:
-    """The page of netkit itself; ``topics`` are what shows other chapters, and what they are about."""
+def overview_page(commands: Summaries) -> Page:
+    """The page of netkit itself."""
     return Page(
         command="netkit",
-        summary=_SUMMARY,
+        summary=topics.SUMMARY,
         words="COMMAND [OPTIONS] ...",
         sections=(
-            Section("DESCRIPTION", _DESCRIPTION),
+            Section("DESCRIPTION", topics.DESCRIPTION),
             Section("COMMANDS", [Terms(pairs, "Ic", title) for title, pairs in _command_sections(commands)]),
-            Section("OPTIONS", [Terms(_OPTIONS, "Fl")]),
-            ADDRESSES,
-            VALUES,
-            Section("TOPICS", [Terms(topics, "Ic")]),
-            Section("ENVIRONMENT", [Terms(_ENVIRONMENT, "Ev")]),
-            EXIT_STATUS,
-            Section("EXAMPLES", [Terms(_EXAMPLES, "Ic")]),
+            Section("OPTIONS", [Terms(topics.OPTIONS, "Fl")]),
+            topics.ADDRESSES,
+            topics.VALUES,
+            topics.CHAPTERS,
+            Section("ENVIRONMENT", [Terms(topics.ENVIRONMENT, "Ev")]),
+            topics.EXIT_STATUS,
+            Section("EXAMPLES", [Terms(topics.EXAMPLES, "Ic")]),
         ),
         see=[f"netkit-{name}" for _, name, _ in commands],
     )
@@ -235,10 +83,10 @@ def command_page(command: Described, name: str, summary: str) -> Page:
         Section("OPTIONS", [Terms(pairs, "Fl", title) for title, pairs in _option_sections(command, command.rules)]),
     ]
     if "FORMAT" in command.words:
-        sections.append(Section("FORMAT", _FORMAT))
+        sections.append(Section("FORMAT", topics.FORMAT))
     if any("--port-file" in option.opts for option in command.params):
-        sections.append(Section("ENVIRONMENT", _FOR_COMMAND))
-    sections += [EXIT_STATUS, Section("EXAMPLES", [Terms(command.examples, "Ic")])]
+        sections.append(Section("ENVIRONMENT", topics.FOR_COMMAND))
+    sections += [topics.EXIT_STATUS, Section("EXAMPLES", [Terms(command.examples, "Ic")])]
     return Page(f"netkit {name}", summary, f"[OPTIONS] {command.words}".strip(), sections, see=["netkit"])
 
 
@@ -275,7 +123,7 @@ def columns(most: int) -> int:
 def overview(commands: Summaries) -> str:
     """What ``netkit`` alone shows: one screen, its commands in two columns where there is room for them."""
     width = columns(HELP_WIDTH)
-    lines = [*wrapped(f"netkit: {_SUMMARY}", 0, width), "", *_table(_OVERVIEW_EXAMPLES, 2, width), ""]
+    lines = [*wrapped(f"netkit: {topics.SUMMARY}", 0, width), "", *_table(topics.EXAMPLES[:3], 2, width), ""]
     lines.append("Usage: netkit COMMAND [OPTIONS] ...")
     half = HELP_WIDTH // 2 + 1
     two = width == HELP_WIDTH
@@ -297,11 +145,11 @@ def help_page(command: Described, path: str) -> str:
     """What ``COMMAND --help`` shows: a sentence, examples, and the options under their headings."""
     width = columns(HELP_WIDTH)
     options = list(_option_sections(command))
-    term_width = _term_width([pair for _, pairs in options for pair in pairs], width - 2)
+    most = _widest([pair for _, pairs in options for pair in pairs], width - 2)
     lines = [*wrapped(_paragraphs(command)[0], 0, width), "", *_table(command.examples, 2, width), ""]
     lines += wrapped(f"Usage: {path} [OPTIONS] {command.words}", 0, width)
     for title, pairs in options:
-        lines += ["", title, *_table(pairs, 2, width, term_width)]
+        lines += ["", title, *_table(pairs, 2, width, most)]
     more = f"Exit codes and more: netkit help {command.name}.  Addresses: netkit help addresses."
     return "\n".join([*lines, "", *wrapped(more, 0, width)])
 
@@ -330,19 +178,25 @@ def _section_lines(sections: Sequence[Section], width: int) -> list[str]:
                 lines += wrapped(block, _INDENT, width)
             else:
                 lines += [f"   {block.heading}"] if block.heading else []
-                lines += _table(block.pairs, _INDENT, width, section.term_width(width))
+                lines += _table(block.pairs, _INDENT, width, term_width(section, width))
     return lines
 
 
-def _table(pairs: Pairs, indent: int, width: int, term_width: int | None = None) -> list[str]:
-    """Terms with their meanings beside them; below those that are too wide."""
-    if term_width is None:
-        term_width = _term_width(pairs, width - indent)
+def term_width(section: Section, width: int = PAGE_WIDTH) -> int:
+    """The columns for terms on a page of this ``width``, the same in the whole section."""
+    pairs = [pair for block in section.blocks if isinstance(block, Terms) for pair in block.pairs]
+    return _widest(pairs, width - _INDENT)
+
+
+def _table(pairs: Pairs, indent: int, width: int, most: int | None = None) -> list[str]:
+    """Terms with their meanings beside them; below those that are wider than ``most``."""
+    if most is None:
+        most = _widest(pairs, width - indent)
     lines = []
     for term, meaning in pairs:
-        beside = wrapped(meaning, indent + term_width + 2, width)
-        if len(term) <= term_width:
-            beside[0] = f"{'':{indent}}{term:{term_width}}  {beside[0].lstrip()}"
+        beside = wrapped(meaning, indent + most + 2, width)
+        if len(term) <= most:
+            beside[0] = f"{'':{indent}}{term:{most}}  {beside[0].lstrip()}"
         else:
             lines += _command(term, indent, width)
         lines += beside
@@ -362,7 +216,7 @@ def _command(term: str, indent: int, width: int) -> list[str]:
     return [line + _GOES_ON for line in lines[:-1]] + lines[-1:]
 
 
-def _term_width(pairs: Pairs, width: int) -> int:
+def _widest(pairs: Pairs, width: int) -> int:
     """The width of the widest term that leaves the meanings enough of ``width``."""
     room = width - 2 - min(_MEANING_WIDTH, max((len(meaning) for _, meaning in pairs), default=0))
     return max((len(term) for term, _ in pairs if len(term) <= room), default=4)

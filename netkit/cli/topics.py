@@ -1,9 +1,27 @@
-"""Chapters of ``netkit help`` that belong to no single command."""
+"""The prose of the manual: sections that pages share, and chapters of ``netkit help`` that belong to no command."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from netkit.cli.pages import ADDRESSES, EXIT_STATUS, VALUES, Section, Terms
+from netkit.core.errors import Exit
+
+Pairs = Sequence[tuple[str, str]]
+"""Terms with their meanings."""
+
+
+class Terms(NamedTuple):
+    """Terms and what each means, maybe under a heading. ``macro`` is mdoc's for a term; Fl is any words of usage."""
+
+    pairs: Pairs
+    macro: str = ""
+    heading: str = ""
+
+
+class Section(NamedTuple):
+    """A heading over paragraphs and terms."""
+
+    title: str
+    blocks: Sequence[str | Terms]
 
 
 class Topic(NamedTuple):
@@ -12,6 +30,133 @@ class Topic(NamedTuple):
     summary: str
     sections: Sequence[Section]
 
+
+SUMMARY = "talk TCP, UDP and unix sockets from the shell"
+
+EXAMPLES = (
+    ("netkit connect example.org 80", "join stdin and stdout to a TCP port"),
+    ("netkit listen :9000 > file", "accept one connection, save what it sends"),
+    ("netkit portcheck db:5432 --wait 60s", "wait until a port is open"),
+    ("netkit echo 0 -- make test", "run a server while a command runs"),
+)
+
+DESCRIPTION = (
+    "netkit connects the shell to TCP, UDP and unix sockets, as a client and as a server. Exit status 0 means that "
+    "every byte of a conversation was delivered. Every failure is one line, and has an exit status of its own. UDP has "
+    "no acknowledgements: there 0 means that the system took every datagram and that no error came back.",
+    "Standard output has only what the peer sent, or the answer. Messages are single lines on standard error. A client "
+    "prints none unless something failed, and a server prints where it listens. With -v they print what happens, with "
+    "-q nothing at all. On a terminal, control bytes from a peer are made visible.",
+    "An input that cannot be read is exit status 26. Only if standard input is a directory, Python itself does not "
+    "start: it prints an error, and the exit status is 1.",
+)
+
+OPTIONS = (
+    ("-h, --help", "Show the commands; after a COMMAND, its options."),
+    ("--version", "Print the version."),
+)
+
+ADDRESSES = Section(
+    "ADDRESSES",
+    [
+        Terms(
+            (
+                ("HOST PORT, HOST:PORT", "A port of a host. A server listens on every address of the host."),
+                ("[::1]:80, ::1 80", "An IPv6 address, with its zone if it needs one: fe80::1%eth0."),
+                ("PORT", "Servers only: this machine, on 127.0.0.1 and ::1."),
+                (":PORT", "A client connects to this machine; a server listens on every interface, IPv4 and IPv6."),
+                ("unix:PATH", "A unix socket. A server creates it for its own user only, with mode 0600."),
+                (
+                    "unix:@NAME",
+                    "An abstract unix socket, on Linux. A server accepts clients of its own user and of root.",
+                ),
+                ("tls:ADDRESS", "ADDRESS over TLS, as with --tls."),
+                ("udp:ADDRESS", "A conversation in datagrams, for connect and listen."),
+            ),
+            "Fl",
+        ),
+        "A port is a decimal number up to 65535, or the name of a service. With port 0 a server gets a free port from "
+        "the system, the same for IPv4 and IPv6.",
+    ],
+)
+
+_VALUES = (
+    ("D", "A duration: 500ms, 2s, 1.5, 1m, 1h or 30d. A bare number is seconds."),
+    ("N", "A whole number, 1 or more."),
+    ("SIZE", "Bytes, or bytes per second: 1500, 64K, 1M or 2G, in powers of 1024."),
+    ("TEXT", r"Text in which \n, \r, \t, \0, \\ and \xNN stand for bytes."),
+    ("HEX", "Bytes as pairs of hex digits, with spaces between bytes if wanted."),
+)
+
+VALUES = Section("VALUES", [Terms(_VALUES, "Fl")])
+
+EXIT_STATUS = Section(
+    "EXIT STATUS", [Terms([("128+n" if code is Exit.SIGNAL else str(int(code)), code.meaning) for code in Exit])]
+)
+
+ENVIRONMENT = (
+    ("NETKIT_DEBUG", "If set, a failure also prints its traceback."),
+    (
+        "NETKIT_PAGER, MANPAGER, PAGER",
+        "The pager for help on a terminal: the first of these that is set, less if none is. With cat, or an empty "
+        "value, no pager is used.",
+    ),
+    ("NO_COLOR", "If set and not empty, nothing is coloured, unless --color says otherwise."),
+    ("FORCE_COLOR", "Has no effect on a pipe or a file: use --color always. On a terminal NO_COLOR overrides it."),
+    ("TERM", "If dumb or unknown, a terminal gets no escape sequences: nothing is coloured, and nothing moves."),
+)
+
+FORMAT = (
+    "FORMAT is one word: typed fields, 'u16:port u32le:seq ip', or codes of Python's struct, '!HIB'. If any part of it "
+    "is a field, and it has no mark in front, all parts are fields: ip and hex are fields, !ip and !hex are codes. "
+    "Without a mark, codes are in network order.",
+    Terms(
+        (
+            ("u8 u16 u32 u64", "Unsigned integers of that many bits."),
+            ("i8 i16 i32 i64", "Signed integers."),
+            ("f32 f64", "Floating-point numbers."),
+            ("ip ip6 mac", "Addresses: 192.0.2.1, 2001:db8::1, 02:00:5e:10:00:01."),
+            ("str, str8", "TEXT of any length, or padded with NULs to 8 bytes."),
+            ("hex, hex8", "Any number of bytes in hex, or 8 bytes."),
+            ("TYPEle", "Any type in little-endian order."),
+            ("TYPE:NAME", "A name for the field, used as its key in JSON."),
+        ),
+        "Ic",
+        "Fields",
+    ),
+    Terms(
+        (
+            ("b h i l q", "Signed integers of 1, 2, 4, 4 and 8 bytes; B H I L Q are unsigned."),
+            ("e f d", "Floating-point numbers of 2, 4 and 8 bytes."),
+            ("? c", "? is false or true (0 or 1); c is one byte as TEXT."),
+            ("8s 8p", "TEXT padded with NULs to 8 bytes; in p the first byte is the length of the rest."),
+            ("x", "A byte of padding, without a value."),
+            ("n N P", "Sizes and pointers of this machine, only after @."),
+            ("4H", "A count means that many values; with s and p it means bytes."),
+            (
+                "! > < = @",
+                "A mark before all codes: network, big-endian, little-endian, native, and native aligned order.",
+            ),
+        ),
+        "Ic",
+        "Codes",
+    ),
+)
+
+FOR_COMMAND = (
+    "COMMAND starts when the server is ready, and gets the server's standard input. When COMMAND ends, the server "
+    "stops and exits with its exit code. If the server stops first, as by --until, it waits for COMMAND; --for ends "
+    "COMMAND. If no standard descriptor of COMMAND is a terminal, COMMAND gets a process group of its own, and the "
+    "whole group is ended with it. Its environment says where to connect:",
+    Terms(
+        (
+            ("NETKIT_HOST", "The IP address; 127.0.0.1 or ::1 if the server listens on every interface."),
+            ("NETKIT_PORT", "The port."),
+            ("NETKIT_ADDRESS", "Both in one word, or unix:PATH, as netkit connect takes it."),
+        ),
+        "Ev",
+    ),
+)
 
 _ENDING = (
     Section(
@@ -161,4 +306,4 @@ TOPICS = {
     "values": Topic("how durations, sizes, text and bytes are written", [VALUES]),
 }
 
-SUMMARIES = [(f"netkit help {name}", topic.summary) for name, topic in TOPICS.items()]
+CHAPTERS = Section("TOPICS", [Terms([(f"netkit help {name}", topic.summary) for name, topic in TOPICS.items()], "Ic")])

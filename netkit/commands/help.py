@@ -27,14 +27,14 @@ def help(ctx: click.Context, words: tuple[str, ...]) -> int:
     from netkit.cli.app import advice, netkit, summaries
     from netkit.cli.pager import show
     from netkit.cli.pages import PAGE_WIDTH, columns, command_page, overview_page, to_text, topic_text
-    from netkit.cli.topics import SUMMARIES, TOPICS
+    from netkit.cli.topics import TOPICS
 
     if len(words) > 1:
         raise click.UsageError(f"unexpected word {words[1]!r} after COMMAND {words[0]!r}", ctx)
     width = columns(PAGE_WIDTH)
     commands = netkit.list_commands(ctx)
     if not words:
-        return show(to_text(overview_page(summaries(commands), SUMMARIES), width))
+        return show(to_text(overview_page(summaries(commands)), width))
     [word] = words
     if word in TOPICS:
         return show(topic_text(TOPICS[word].sections, width))

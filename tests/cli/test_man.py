@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from netkit.cli import man, pages
+from netkit.cli import man, pages, topics
 from netkit.cli.app import all_commands
 from netkit.cli.app import netkit as group
 from netkit.core.errors import Exit
@@ -115,18 +115,18 @@ def test_nothing_is_read_as_markup() -> None:
     ]
     terms = ["-x, --long-option ADDR[:PORT]", '-- "COMMAND"...', r"\e", "Nm", "a 'b' `c` ^ ~ -d", "."]
     pairs = list(zip(terms, nasty, strict=True))
-    blocks: list[str | pages.Terms] = [
+    blocks: list[str | topics.Terms] = [
         *nasty,
-        pages.Terms(pairs, "Fl", "Options"),
-        pages.Terms(pairs, "Ic"),
-        pages.Terms(pairs),
+        topics.Terms(pairs, "Fl", "Options"),
+        topics.Terms(pairs, "Ic"),
+        topics.Terms(pairs),
         nasty[0],
     ]
     page = pages.Page(
         "netkit nasty",
         r"it's .Sh \n --x",
         "[-x, --long-option ADDR] [-- COMMAND...]",
-        [pages.Section("DESCRIPTION", blocks)],
+        [topics.Section("DESCRIPTION", blocks)],
         ["netkit"],
     )
     mdoc = man.to_mdoc(page)

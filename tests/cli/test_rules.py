@@ -11,8 +11,9 @@ import pytest
 
 from netkit.cli.app import all_commands, run
 from netkit.cli.command import Option
-from netkit.cli.pages import Terms, command_page
+from netkit.cli.pages import command_page
 from netkit.cli.rules import Case, Rule, Term, excluded, name_of, needs, one_of, sentences
+from netkit.cli.topics import Terms
 
 COMMANDS = all_commands()
 WORDS = {

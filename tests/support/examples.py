@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from netkit.cli import man
-from netkit.cli.pages import Terms
+from netkit.cli.topics import Terms
 
 _ROOT = Path(__file__).parents[2]
 DOCUMENTS = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
