@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import click
@@ -70,6 +70,8 @@ class Scene(NamedTuple):
     options: str = ""
     terminals: tuple[int, ...] = (2,)
 
+
+Judge = Callable[[str, Iterable[Scene]], str]
 
 # The scene of each case, by its name, or by its name and the command's.
 SCENES = {
@@ -146,24 +148,28 @@ def scenes(name: str, terms: Sequence[Term], broken: Rule | None = None) -> Iter
                 yield from scenes(name, rule.others[:1])
 
 
-def refused(
-    name: str, shown: Sequence[Scene], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> str:
-    """Run the parser of a command, and return its error message, or an empty string if it accepts the options."""
-    terminals = next((each.terminals for each in shown if each.terminals != (2,)), (2,))
-    monkeypatch.setattr(os, "isatty", lambda fd: fd in terminals)
-    monkeypatch.setattr(COMMANDS[name], "callback", lambda **values: 0)
-    words = next((each.words for each in reversed(shown) if each.words is not None), WORDS.get(name, "0"))
-    options = [option for each in shown for option in each.options.split()]
-    code = run([name, *options, *words.split()])
-    out, err = capfd.readouterr()
-    assert (code, out) == ((2, "") if err else (0, ""))
-    assert err.count("\n") == (1 if err else 0)
-    if err.startswith("{"):
-        assert "--json" in options
-        message: str = json.loads(err)["error"]["message"]
-        return message
-    return err.removeprefix(f"netkit {name}: ").removesuffix("\n")
+@pytest.fixture
+def judge(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Judge:
+    """A function that runs the parser of a command in scenes, and returns its error message, or "" for none."""
+
+    def judge(name: str, shown: Iterable[Scene]) -> str:
+        shown = list(shown)
+        terminals = next((each.terminals for each in shown if each.terminals != (2,)), (2,))
+        monkeypatch.setattr(os, "isatty", lambda fd: fd in terminals)
+        monkeypatch.setattr(COMMANDS[name], "callback", lambda **values: 0)
+        words = next((each.words for each in reversed(shown) if each.words is not None), WORDS.get(name, "0"))
+        options = [option for each in shown for option in each.options.split()]
+        code = run([name, *options, *words.split()])
+        out, err = capfd.readouterr()
+        assert (code, out) == ((2, "") if err else (0, ""))
+        assert err.count("\n") == (1 if err else 0)
+        if err.startswith("{"):
+            assert "--json" in options
+            message: str = json.loads(err)["error"]["message"]
+            return message
+        return err.removeprefix(f"netkit {name}: ").removesuffix("\n")
+
+    return judge
 
 
 def pairs() -> Iterator[tuple[str, Rule, Term, Term, str]]:
@@ -203,39 +209,22 @@ ALONE = sorted(
 
 
 @pytest.mark.parametrize(("name", "rule", "term", "other", "message"), PAIRS)
-def test_pair_is_refused(
-    name: str,
-    rule: Rule,
-    term: Term,
-    other: Term,
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_pair_is_refused(name: str, rule: Rule, term: Term, other: Term, message: str, judge: Judge) -> None:
     """Two terms that exclude each other are 2, with one line that names them or gives the reason."""
-    assert refused(name, list(scenes(name, [other, term], rule)), monkeypatch, capfd) == message
+    assert judge(name, scenes(name, [other, term], rule)) == message
 
 
 @pytest.mark.parametrize(("name", "rule", "term", "message"), LONELY)
-def test_what_is_needed_is_missed(
-    name: str,
-    rule: Rule,
-    term: Term,
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_what_is_needed_is_missed(name: str, rule: Rule, term: Term, message: str, judge: Judge) -> None:
     """An option without what it needs is 2, with one line that says so."""
     missed = [MISSED[name_of(other)] for other in rule.others if name_of(other) in MISSED]
-    assert refused(name, [*missed, *scenes(name, [term], rule)], monkeypatch, capfd) == message
+    assert judge(name, [*missed, *scenes(name, [term], rule)]) == message
 
 
 @pytest.mark.parametrize(("name", "option"), ALONE)
-def test_alone_it_is_accepted(
-    name: str, option: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_alone_it_is_accepted(name: str, option: str, judge: Judge) -> None:
     """Each term in a rule is accepted with what it needs, and nothing else."""
-    assert refused(name, list(scenes(name, [option])), monkeypatch, capfd) == ""
+    assert judge(name, scenes(name, [option])) == ""
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -247,31 +236,29 @@ def test_rules_name_options_that_there_are(name: str) -> None:
     assert named <= COMMANDS[name].options.keys()
 
 
-def judged(rule: Rule, *given: str) -> str:
-    """Return the message of a rule if these terms are given."""
-    return rule.broken(lambda term: name_of(term) in given)
+EITHER = one_of("--one", "--two", "--three")
+APART = excluded("--one", "--two", by=("--three", "--four"), why="it is three")
+NEEDY = needs("--one", on=("--two", "--three"))
 
 
-def test_one_of() -> None:
-    """``one_of`` names the first two given terms, in the order of the rule."""
-    rule = one_of("--one", "--two", "--three")
-    assert judged(rule) == judged(rule, "--two") == ""
-    assert judged(rule, "--three", "--two") == "--two and --three exclude each other"
-    assert judged(rule, "--three", "--two", "--one") == "--one and --two exclude each other"
-
-
-def test_excluded() -> None:
-    """``excluded`` refuses a term if any of the others is given, with the rule's reason."""
-    rule = excluded("--one", "--two", by=("--three", "--four"), why="it is three")
-    assert judged(rule, "--one", "--two") == judged(rule, "--four") == ""
-    assert judged(rule, "--four", "--two") == "--two does not apply: it is three"
-
-
-def test_needs() -> None:
-    """``needs`` accepts a term if any of the others is given; without a reason the message names them."""
-    rule = needs("--one", on=("--two", "--three"))
-    assert judged(rule) == judged(rule, "--one", "--three") == ""
-    assert judged(rule, "--one") == "--one needs --two or --three"
+@pytest.mark.parametrize(
+    ("rule", "given", "message"),
+    [
+        (EITHER, "", ""),
+        (EITHER, "--two", ""),
+        (EITHER, "--three --two", "--two and --three exclude each other"),
+        (EITHER, "--three --two --one", "--one and --two exclude each other"),
+        (APART, "--one --two", ""),
+        (APART, "--four", ""),
+        (APART, "--four --two", "--two does not apply: it is three"),
+        (NEEDY, "", ""),
+        (NEEDY, "--one --three", ""),
+        (NEEDY, "--one", "--one needs --two or --three"),
+    ],
+)
+def test_a_rule(rule: Rule, given: str, message: str) -> None:
+    """The message has the first terms in the rule's order, and its reason or else what is needed."""
+    assert rule.broken(lambda term: name_of(term) in given.split()) == message
 
 
 @pytest.mark.parametrize(
@@ -284,11 +271,9 @@ def test_needs() -> None:
         ("--send= --expect x --payload=", "--payload and --send exclude each other"),
     ],
 )
-def test_what_counts_is_what_is_typed(
-    words: str, message: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_what_counts_is_what_is_typed(words: str, message: str, judge: Judge) -> None:
     """An empty value counts as given, a default does not, and some rules are about one value."""
-    assert refused("portcheck", [Scene(options=words)], monkeypatch, capfd) == message
+    assert judge("portcheck", [Scene(options=words)]) == message
 
 
 def test_sentences() -> None:
