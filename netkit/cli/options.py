@@ -112,7 +112,8 @@ class TlsOptions(Record):
             from netkit.output.certificate import showing
 
             observe = showing(observe)
-        return tls.client(self._security(), self.servername or host, observe, starttls=starttls)
+        options = {"--tls-min", "--starttls"} if starttls else {"--tls-min"}
+        return tls.client(self._security(), self.servername or host, observe, options=options)
 
     def server(self, observe: "Observer") -> "Layer":
         """The TLS layer of a server. Raises Failure READ, and Invalid if --self-signed lacks its library."""

@@ -5,6 +5,7 @@ as truncated. Session secrets are not written anywhere.
 """
 
 import re
+from collections.abc import Set
 from typing import TYPE_CHECKING, Any
 
 from netkit.core import trust, x509
@@ -39,6 +40,7 @@ _SENDER = re.compile(r"^(?:sslv3|tlsv1|tlsv13|ssl/tls) (?:alert )?")  # marks an
 _HINT = "a server that drops clients which half-close may want --no-shutdown"
 _HINT_OLDER = "--tls-min 1.0 speaks old versions, too"
 _HINT_PLAIN = "the service may not use TLS: leave out tls: or --tls, or write http:"
+_NO_OPTIONS: Set[str] = frozenset()
 _NO_TLS = "the peer does not speak TLS"
 _REASONS = {
     "wrong version number": _NO_TLS,
@@ -54,27 +56,25 @@ _PLAIN_PORTS = {
 }
 
 
-def client(how: Security, host: str, observe: Observer, *, starttls: bool = False) -> Layer:
+def client(how: Security, host: str, observe: Observer, *, options: Set[str] = _NO_OPTIONS) -> Layer:
     """The layer that secures a client's connection to ``host``. Raises Failure READ for files that cannot be used.
 
     The handshake raises Failure: CERT for a certificate that is not acceptable, else TLS. No payload is sent before it
-    has succeeded. With ``starttls`` the hint for a port that begins without TLS is --starttls.
+    has succeeded. ``options`` are those that the hint of a failure may name: --tls-min and --starttls.
     """
-    return _layer(for_clients(how), how, host.partition("%")[0].rstrip("."), observe, starttls)
+    return _layer(for_clients(how), how, host.partition("%")[0].rstrip("."), observe, options)
 
 
 def server(how: Security, observe: Observer) -> Layer:
     """The layer that secures the connection of a client of ours. Raises Failure READ for files that cannot be used."""
-    return _layer(for_server(how), how, None, observe)
+    return _layer(for_server(how), how, None, observe, {"--tls-min"})
 
 
-def _layer(
-    context: "ssl.SSLContext", how: Security, name: str | None, observe: Observer, starttls: bool = False
-) -> Layer:
+def _layer(context: "ssl.SSLContext", how: Security, name: str | None, observe: Observer, options: Set[str]) -> Layer:
     """``name`` is the server's name, or None if we are the server."""
 
     async def secure(stream: Connection, group: Group) -> Connection:
-        secured = TlsStream(stream, context, how, name, starttls)
+        secured = TlsStream(stream, context, how, name, options)
         try:
             await secured.do_handshake()
         except Failure as failure:
@@ -101,7 +101,7 @@ class TlsStream(Wrapped):
     """A connection secured by TLS. Its counts are of payload. It is closed with the connection underneath."""
 
     def __init__(
-        self, stream: Connection, context: "ssl.SSLContext", how: Security, name: str | None, starttls: bool = False
+        self, stream: Connection, context: "ssl.SSLContext", how: Security, name: str | None, options: Set[str]
     ) -> None:
         import ssl
 
@@ -117,7 +117,7 @@ class TlsStream(Wrapped):
         self._turn = Lock()  # held while records are sent, so that they stay in order
         self._held = b""  # payload that ``send_eof`` had to read
         self._ended = self._peer_ended = False
-        self._starttls = starttls
+        self._options = options
         self._at_once = not stream.counts.received  # TLS from the first byte, without STARTTLS before
         self._sent = Ledger(stream)
         self._written: list[tuple[int, int]] = []  # where the records in ``_outgoing`` end, and their payload
@@ -148,7 +148,8 @@ class TlsStream(Wrapped):
                 reason = _reason(error)
                 if reason == "unsupported protocol":
                     reason = f"the peer speaks no version {self._how.versions}"
-                older = "version" in reason and self._how.oldest == OLDEST and self._how.newest is None
+                older = "version" in reason and (self._how.oldest, self._how.newest) == (OLDEST, None)
+                older = older and "--tls-min" in self._options
                 hint = _HINT_OLDER if older else self._plain_hint(_HINT_PLAIN if reason == _NO_TLS else "")
                 raise Failure(Exit.TLS, action, reason, hint=hint) from error
             if done or self.tls.chain:
@@ -163,7 +164,7 @@ class TlsStream(Wrapped):
         """A hint for a server that does not begin with TLS: by its port, else ``otherwise``; "" as a server."""
         if self.tls.server_side or not self._at_once:
             return ""
-        protocol = _PLAIN_PORTS.get(self.peer.port) if self._starttls else None
+        protocol = _PLAIN_PORTS.get(self.peer.port) if "--starttls" in self._options else None
         return (
             f"this port begins without TLS: --starttls {protocol} in place of tls: secures it"
             if protocol

@@ -93,6 +93,20 @@ def test_a_port_that_begins_without_tls() -> None:
         assert all(told.startswith("the service may not use TLS: ") for told in elsewhere)
 
 
+def speak_an_old_version(client: socket.socket) -> None:
+    """Answer a ClientHello by the alert protocol_version."""
+    client.recv(4096)
+    client.sendall(b"\x15\x03\x01\0\2\2\x46")
+
+
+def test_a_server_of_an_old_version() -> None:
+    """The hint is --tls-min, except for a proxy, which it is not for."""
+    for words, told in (["tls:{}"], True), (["--proxy", "https://{}", "h.test:80"], False):
+        with peer(speak_an_old_version) as server:
+            code, data = on_terminal("connect", *(word.format(server.address) for word in words), columns=200)
+        assert (code, b"hint: --tls-min 1.0 speaks old versions, too" in data) == (35, told)
+
+
 def test_the_protocols_that_hints_name() -> None:
     """The ports in hints cover all protocols of --starttls."""
     assert {*tls._PLAIN_PORTS.values()} == {*STARTTLS}
