@@ -112,7 +112,7 @@ class TlsOptions(Record):
             from netkit.output.certificate import showing
 
             observe = showing(observe)
-        options = {"--tls-min", "--starttls"} if starttls else {"--tls-min"}
+        options = {"--cafile", "--fingerprint", "--servername", "--tls-min", *(["--starttls"] if starttls else [])}
         return tls.client(self._security(), self.servername or host, observe, options=options)
 
     def server(self, observe: "Observer") -> "Layer":

@@ -82,7 +82,7 @@ def hops(chain: "tuple[Proxy, ...]", cafile: str | None, observe: "Observer") ->
             from netkit.core.tls import client
             from netkit.core.tls_context import Security
 
-            secure = client(Security(cafile), proxy.endpoint.host or "", observe)
+            secure = client(Security(cafile), proxy.endpoint.host or "", observe, options={"--cafile"})
         found.append(Hop(proxy, secure))
     return found
 

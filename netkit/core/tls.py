@@ -40,6 +40,7 @@ _SENDER = re.compile(r"^(?:sslv3|tlsv1|tlsv13|ssl/tls) (?:alert )?")  # marks an
 _HINT = "a server that drops clients which half-close may want --no-shutdown"
 _HINT_OLDER = "--tls-min 1.0 speaks old versions, too"
 _HINT_PLAIN = "the service may not use TLS: leave out tls: or --tls, or write http:"
+_OPTION = re.compile(r"--[a-z-]+")
 _NO_OPTIONS: Set[str] = frozenset()
 _NO_TLS = "the peer does not speak TLS"
 _REASONS = {
@@ -60,14 +61,14 @@ def client(how: Security, host: str, observe: Observer, *, options: Set[str] = _
     """The layer that secures a client's connection to ``host``. Raises Failure READ for files that cannot be used.
 
     The handshake raises Failure: CERT for a certificate that is not acceptable, else TLS. No payload is sent before it
-    has succeeded. ``options`` are those that the hint of a failure may name: --tls-min and --starttls.
+    has succeeded. ``options`` are those that its hints may name.
     """
     return _layer(for_clients(how), how, host.partition("%")[0].rstrip("."), observe, options)
 
 
 def server(how: Security, observe: Observer) -> Layer:
     """The layer that secures the connection of a client of ours. Raises Failure READ for files that cannot be used."""
-    return _layer(for_server(how), how, None, observe, {"--tls-min"})
+    return _layer(for_server(how), how, None, observe, {"--cafile", "--tls-min"})
 
 
 def _layer(context: "ssl.SSLContext", how: Security, name: str | None, observe: Observer, options: Set[str]) -> Layer:
@@ -149,8 +150,7 @@ class TlsStream(Wrapped):
                 if reason == "unsupported protocol":
                     reason = f"the peer speaks no version {self._how.versions}"
                 older = "version" in reason and (self._how.oldest, self._how.newest) == (OLDEST, None)
-                older = older and "--tls-min" in self._options
-                hint = _HINT_OLDER if older else self._plain_hint(_HINT_PLAIN if reason == _NO_TLS else "")
+                hint = self._known(_HINT_OLDER) if older else self._plain_hint(_HINT_PLAIN if reason == _NO_TLS else "")
                 raise Failure(Exit.TLS, action, reason, hint=hint) from error
             if done or self.tls.chain:
                 self._check_fingerprint()  # before our own certificate is sent
@@ -164,15 +164,16 @@ class TlsStream(Wrapped):
         """A hint for a server that does not begin with TLS: by its port, else ``otherwise``; "" as a server."""
         if self.tls.server_side or not self._at_once:
             return ""
-        protocol = _PLAIN_PORTS.get(self.peer.port) if "--starttls" in self._options else None
-        return (
-            f"this port begins without TLS: --starttls {protocol} in place of tls: secures it"
-            if protocol
-            else otherwise
-        )
+        protocol = _PLAIN_PORTS.get(self.peer.port)
+        told = f"this port begins without TLS: --starttls {protocol} in place of tls: secures it" if protocol else ""
+        return self._known(told) or otherwise
+
+    def _known(self, hint: str) -> str:
+        """The hint, or "" if it names an option that the command does not have, or not for this connection."""
+        return hint if self._options >= set(_OPTION.findall(hint)) else ""
 
     def _refused(self, error: "ssl.SSLCertVerificationError") -> Failure:
-        return trust.refused(
+        failure = trust.refused(
             f"trust {self.name}",
             error.verify_code,
             error.verify_message.lower().rstrip("."),
@@ -180,6 +181,8 @@ class TlsStream(Wrapped):
             peer="client" if self.tls.server_side else "server",
             cafile=self._how.cafile,
         )
+        failure.hint = self._known(failure.hint)
+        return failure
 
     def _check_fingerprint(self) -> None:
         """Raise Failure CERT if there are fingerprints, and the peer's certificate has none of them or is missing."""

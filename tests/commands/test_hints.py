@@ -16,8 +16,10 @@ from netkit.core.bind import bind_all
 from netkit.core.errors import Failure
 from netkit.core.lookup import Address
 from tests.support import netkit, peer, reset, running
+from tests.support.certificates import Pki
 from tests.support.peers import connect
 from tests.support.processes import HERE, resolver
+from tests.support.secured import serving
 from tests.support.terminals import on_terminal
 
 PLAIN_PORT = 4190  # of sieve, and not privileged
@@ -105,6 +107,16 @@ def test_a_server_of_an_old_version() -> None:
         with peer(speak_an_old_version) as server:
             code, data = on_terminal("connect", *(word.format(server.address) for word in words), columns=200)
         assert (code, b"hint: --tls-min 1.0 speaks old versions, too" in data) == (35, told)
+
+
+@pytest.mark.parametrize(("kind", "option"), [("self-signed", "--fingerprint"), ("wrong name", "--servername")])
+def test_a_certificate_of_a_proxy(pki: Pki, kind: str, option: str) -> None:
+    """The hint for a server's certificate names options that are not for proxies."""
+    for words, told in (["tls:{}"], True), (["--proxy", "https://{}", "h.test:80"], False):
+        with peer(serving(pki.server(pki.bad(kind)), lambda client: client.recv())) as server:
+            words = [word.format(server.address) for word in words]
+            code, data = on_terminal("connect", *words, "--cafile", pki.ca, columns=200, stdin=subprocess.DEVNULL)
+        assert (code, b"hint: " in data, option.encode() in data) == (60, told, told)
 
 
 def test_the_protocols_that_hints_name() -> None:
