@@ -8,6 +8,7 @@ from netkit.core.connection import Ended, with_idle_timeout
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import CoreEvent, Cut, InputLeft, InputUnread
 from netkit.core.kernel import Group
+from netkit.core.policy import finish
 from netkit.core.relay import Input
 from netkit.core.stream import Connection, Counts
 from netkit.core.sync import Condition, Event, Lock
@@ -26,9 +27,31 @@ class Output:
         self.terminal = terminal
         self._turn = Lock()
         self._rest = b""  # of a chunk whose client was cancelled while it was written
+        self._cut = Condition()
+
+    async def run(self) -> None:
+        """Write what is left of chunks, until cancelled. Raises Failure WRITE, also if stdout's reader leaves."""
+        async with Group() as group:
+            group.start_soon(self.terminal.reader_left())
+            while True:
+                await self._cut.wait()
+                await self.write(b"")
+
+    async def flush(self, stop: Event) -> None:
+        """Wait until all is written. Raises Failure WRITE if that takes more than ``DRAIN`` seconds after ``stop``."""
+        flushed = False
+
+        async def write_rest() -> None:
+            nonlocal flushed
+            await self.write(b"")
+            flushed = True
+
+        await finish(write_rest(), stop)
+        if not flushed:
+            raise Failure(Exit.WRITE, "write to stdout", "its reader is too slow, and the last line is cut short")
 
     async def write(self, data: bytes) -> None:
-        """Write a chunk. If this is cancelled, the next call first writes the rest of it."""
+        """Write a chunk. If this is cancelled, ``run`` or the next call first writes the rest of it."""
         async with self._turn:
             whole, self._rest = self._rest + data, b""
             before = self.terminal.counts.sent
@@ -36,6 +59,7 @@ class Output:
                 await self.terminal.send(whole)
             except BaseException:
                 self._rest = whole[self.terminal.counts.sent - before :]
+                self._cut.notify_all()
                 raise
 
 
@@ -80,10 +104,10 @@ class Broadcast:
         self.taken = True  # whether a client has taken the last chunk
 
     async def feed(self) -> None:
-        """Read stdin to its end. Raises Failure: READ, or WRITE if stdout's reader leaves."""
+        """Read stdin to its end, and run ``output`` until cancelled. Raises Failure: READ, or WRITE for stdout."""
         terminal = self.output.terminal
         async with Group() as group:
-            group.start_soon(terminal.reader_left())
+            group.start_soon(self.output.run())
             while not self.ended.is_set():
                 await self._until(lambda: bool(self.subscribers))
                 data = await terminal.recv()
@@ -188,6 +212,7 @@ def keeping(terminal: Terminal, conversation: Conversation) -> Service:
         return how
 
     handler = with_idle_timeout(handle, conversation.idle_timeout)
+    service = Service(handler, broadcast.feed, flush=broadcast.output.flush)
     if conversation.ending.input is Input.TERMINAL:  # Ctrl-C ends typed input, too
-        return Service(handler, broadcast.feed, interrupted=broadcast.end)
-    return Service(handler, broadcast.feed)
+        return service._replace(interrupted=broadcast.end)
+    return service

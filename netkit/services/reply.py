@@ -87,4 +87,4 @@ def replying(open_reply: Callable[[Endpoint], Reader], terminal: Terminal, conve
             group.cancel()
         return how
 
-    return Service(with_idle_timeout(handle, conversation.idle_timeout), terminal.reader_left)
+    return Service(with_idle_timeout(handle, conversation.idle_timeout), output.run, flush=output.flush)

@@ -27,12 +27,15 @@ class Service(NamedTuple):
     """What a server does: ``handler`` is for each client, ``receiver`` for the datagrams that come to the same port.
 
     ``beside`` runs as long as the server. ``interrupted`` is called at Ctrl-C, before open connections are drained.
+    ``flush`` is called after the last client, with the event that ends the server early; it writes what is still to be
+    written, or raises Failure.
     """
 
     handler: Handler | None = None
     beside: Callable[[], Coroutine[Any, Any, None]] | None = None
     receiver: "Receiver | None" = None
     interrupted: Callable[[], None] = lambda: None
+    flush: Callable[[Event], Coroutine[Any, Any, None]] | None = None
 
 
 class Sockets(NamedTuple):
@@ -168,6 +171,11 @@ async def keep_serving(
                 await serve_clients()
                 if running is not None:
                     await running.finished.wait()
+                if service.flush is not None:
+                    try:
+                        await service.flush(stop)
+                    except Failure as failure:  # COMMAND's exit code comes first
+                        failures.append(failure)
             except Cancelled:
                 if stop.is_set():
                     hurry.set()

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.core.address import Endpoint
-from netkit.core.connection import Ended
+from netkit.core.connection import DRAIN, Ended
+from netkit.core.errors import Failure
 from netkit.core.events import Cut
 from netkit.core.kernel import Group, now, sleep
 from netkit.core.relay import NEVER, Ending
@@ -168,6 +169,12 @@ async def served(service: Service) -> AsyncIterator[Callable[[str], Client]]:
 def broadcast(desk: Desk, ending: Ending = Ending(), observe: Callable[[object], None] = lambda event: None) -> Service:
     """Return the service that sends the desk's stdin to all clients."""
     return keeping(desk, Conversation(ending, lambda stream: [], observe))  # type: ignore[arg-type]
+
+
+def replying_from(desk: Desk) -> Service:
+    """Return the service that sends a reply to all clients."""
+    conversation = Conversation(Ending(), lambda stream: [], lambda event: None)
+    return replying(reply_to(b"reply", None), desk, conversation)  # type: ignore[arg-type]
 
 
 async def settle() -> None:
@@ -398,6 +405,55 @@ async def test_chunks_follow_each_other_on_a_full_stdout(cancelled: bool) -> Non
     assert desk.out == b"first\nsecond\n"
 
 
+@pytest.mark.parametrize("replies", [False, True], ids=["keep", "reply"])
+@on_kernel
+async def test_a_line_whose_client_is_cut_does_not_stay_torn(replies: bool) -> None:
+    """The rest of a chunk is written once stdout takes it, also if nobody else writes."""
+    desk = Desk(room=3)
+    async with served(replying_from(desk) if replies else broadcast(desk)) as join:
+        client = join("client")
+        await client.stream.send(b"first\n")
+        await settle()
+        client.task.cancel()
+        await sleep(3600)
+        assert desk.out == b"fir"
+        desk.drain()
+        await settle()
+        assert desk.out == b"first\n"
+
+
+@pytest.mark.parametrize(("stopped_at", "drained_at"), [(None, 3600.0), (0.0, 0.5), (60.0, 60.5), (0.0, None)])
+@pytest.mark.parametrize("replies", [False, True], ids=["keep", "reply"])
+@on_kernel
+async def test_the_end_waits_for_a_torn_line(replies: bool, stopped_at: float | None, drained_at: float | None) -> None:
+    """The server ends once all is written, however late; DRAIN seconds after ``stop`` what is left is a failure."""
+    desk = Desk(room=3)
+    stop = Event()
+    service = replying_from(desk) if replies else broadcast(desk)
+
+    async def at(moment: float | None, action: Callable[[], None]) -> None:
+        if moment is not None:
+            await sleep(moment)
+            action()
+
+    async with served(service) as join, Group() as group:
+        client = join("client")
+        await client.stream.send(b"first\n")
+        await settle()
+        client.task.cancel()
+        await settle()
+        assert service.flush is not None
+        group.start_soon(at(stopped_at, stop.set))
+        group.start_soon(at(drained_at, desk.drain))
+        if drained_at is None:
+            with pytest.raises(Failure, match=r"cannot write to stdout: its reader is too slow"):
+                await service.flush(stop)
+            assert now() == DRAIN
+        else:
+            await service.flush(stop)
+            assert (now(), desk.out) == (drained_at, b"first\n")
+
+
 @on_kernel
 async def test_what_is_not_written_is_not_kept() -> None:
     """With --send-only what clients send is dropped, and takes no memory."""
@@ -416,8 +472,7 @@ async def test_what_is_not_written_is_not_kept() -> None:
 
 async def serve_reply(desk: Desk, behave: Callable[[Client], Awaitable[None]]) -> Client:
     """Serve one client with a reply for an hour, and return it."""
-    conversation = Conversation(Ending(), lambda stream: [], lambda event: None)
-    async with served(replying(reply_to(b"reply", None), desk, conversation)) as join:  # type: ignore[arg-type]
+    async with served(replying_from(desk)) as join:
         client = join("client")
         await behave(client)
         await sleep(3600)
