@@ -173,6 +173,8 @@ async def serve(
         while True:
             await listener.ready(sock)
             for turn in range(_MAX_BURST):
+                if admission.full:  # by a client of another socket: ours stays unaccepted
+                    return
                 if len(serving) >= policy.max_conns:
                     if not turn:  # a client is waiting in the backlog
                         if not paused:
@@ -184,8 +186,6 @@ async def serve(
                 if stream is None:
                     break
                 take_in(stream)
-                if admission.full:
-                    break
 
     def take_in(stream: Connection) -> None:
         if not admission.admits(stream.peer.host or ""):
@@ -194,11 +194,10 @@ async def serve(
         elif policy.told:
             observe(Accepted(stream.peer))
             pending[stream] = serving.start_soon(serve_one(stream, judged(stream)))
-        elif count():
+        else:
+            count()
             observe(Accepted(stream.peer))
             serving.start_soon(serve_one(stream, policy.layers))
-        else:
-            stream.abort()
 
     def judged(stream: Connection) -> list[Layer]:
         """The layers, with one after the first that admits and counts the client by the address which that has told."""

@@ -29,7 +29,7 @@ from netkit.core.udp import IP_PKTINFO, IP_RECVTOS, Burst, Datagram, carried, is
 from netkit.core.units import duration
 
 _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29  # linux/in.h, linux/in6.h
-_REPORTS = 10.0  # s between two reports of drops
+REPORTS = 10.0  # s between two reports of drops
 _WILDCARDS = ("0.0.0.0", "::")
 
 Receiver = Callable[[Datagram, list[Burst]], Awaitable[None]]
@@ -50,9 +50,18 @@ class Bound:
             Datagram(sock, str(name), owner_only=owner_only) for sock, name in zip(sockets, self.endpoints, strict=True)
         ]
         self._file = SocketFile(first.path)
+        self._reported = 0
+        self._looked_at = now()
 
-    def dropped(self) -> Dropped:
-        return Dropped(sum(sock.dropped() for sock in self.sockets), any(sock.joined for sock in self.sockets))
+    def report_drops(self, observe: Observer, pause: float = 0.0) -> None:
+        """Report how many datagrams the system dropped, if there are new ones and the last look is ``pause`` s ago."""
+        if now() - self._looked_at < pause:
+            return
+        self._looked_at = now()
+        dropped = sum(sock.dropped() for sock in self.sockets)
+        if dropped > self._reported:
+            self._reported = dropped
+            observe(Dropped(dropped, any(sock.joined for sock in self.sockets)))
 
     def close(self) -> None:
         """Close the sockets, and remove the socket file if it is still ours. A second call has no effect."""
@@ -168,7 +177,6 @@ async def serve(
     what the handler raises.
     """
     admission = Admission(policy, bound.endpoints[0])
-    drops = _Drops(bound, observe)
     serving = Group()
     turn = Lock()
     begun = moved_at = now()
@@ -181,7 +189,7 @@ async def serve(
 
     async def hand_over(sock: Datagram, bursts: list[Burst]) -> None:
         nonlocal moved_at
-        drops.report(_REPORTS)
+        bound.report_drops(observe, REPORTS)
         taken = []
         for burst in bursts:
             if not admission.admits(burst.peer.endpoint.host or ""):
@@ -225,25 +233,6 @@ async def serve(
             await finish(hand_over_the_rest(), stop)
             serving.cancel()
     finally:
-        drops.report()
+        bound.report_drops(observe)
         observe(carried(bound.sockets, now() - begun))
         bound.close()
-
-
-class _Drops:
-    """Reports datagrams that the system dropped, if there are new ones and the last look is ``pause`` seconds ago."""
-
-    def __init__(self, bound: Bound, observe: Observer) -> None:
-        self._bound = bound
-        self._observe = observe
-        self._reported = 0
-        self._reported_at = now()
-
-    def report(self, pause: float = 0.0) -> None:
-        if now() - self._reported_at < pause:
-            return
-        self._reported_at = now()
-        dropped = self._bound.dropped()
-        if dropped.datagrams_dropped_min > self._reported:
-            self._reported = dropped.datagrams_dropped_min
-            self._observe(dropped)

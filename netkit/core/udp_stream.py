@@ -16,10 +16,11 @@ from netkit.core.kernel import Group, now, sleep
 from netkit.core.stream import SMALLEST_READ, Counts
 from netkit.core.sync import Condition, Event
 from netkit.core.udp import LARGEST, OVERHEAD, Burst, Datagram, Peer, connect, cut
-from netkit.core.udp_server import Bound
+from netkit.core.udp_server import REPORTS, Bound
 
 _MAX_HELD = 1 << 20  # bytes of one peer that wait to be read
 _MAX_WAITING = 128  # peers that wait to be accepted
+_TAKEN = "another conversation is going on"
 
 
 class Lines:
@@ -248,10 +249,11 @@ class DatagramListener:
                 if self._over:
                     return
                 raise
+            self._bound.report_drops(self._observe, REPORTS)
             for burst in sock.take():
                 stream = self._standing.get((sock, burst.peer)) or self._begin(sock, burst.peer)
                 if stream is None:
-                    self._observe(Ignored(burst.peer.endpoint, "another conversation is going on"))
+                    self._observe(Ignored(burst.peer.endpoint, _TAKEN))
                 elif not stream.take(burst):
                     self._observe(Ignored(burst.peer.endpoint, "it is read more slowly than it sends"))
 
@@ -282,10 +284,14 @@ class DatagramListener:
         self._closed = True
         for waiting in self._waiting.values():
             while waiting:
-                waiting.popleft().close()
+                stream = waiting.popleft()
+                _, peer = stream.key
+                self._observe(Ignored(peer.endpoint, _TAKEN))
+                stream.close()
         self._close_if_last()
 
     def _close_if_last(self) -> None:
-        if self._closed and not self._standing:
+        if self._closed and not self._standing and not self._over:
             self._over = True
+            self._bound.report_drops(self._observe)
             self._bound.close()

@@ -1,4 +1,4 @@
-"""Datagrams as connections: what a server keeps of them until it is read."""
+"""Datagrams as connections: what a server keeps of them until it is read, and that it reports what it does not."""
 
 import errno
 import socket
@@ -7,12 +7,17 @@ from pathlib import Path
 import pytest
 
 from netkit.core import kernel
-from netkit.core.address import Endpoint
-from netkit.core.events import ignore
+from netkit.core.address import Endpoint, from_socket
+from netkit.core.events import Accepted, CoreEvent, Dropped, Ignored, ignore
 from netkit.core.kernel import Group
+from netkit.core.policy import Policy
+from netkit.core.stream import Connection
+from netkit.core.sync import Event
+from netkit.core.tcp_server import serve
 from netkit.core.udp import LARGEST_UNIX
 from netkit.core.udp_server import bind
 from netkit.core.udp_stream import DatagramListener
+from tests.support.datagrams import BARE, HERE, HOSTS, Room, in_room
 
 
 def test_the_largest_datagram_of_a_unix_socket_is_kept(tmp_path: Path) -> None:
@@ -38,3 +43,55 @@ def test_the_largest_datagram_of_a_unix_socket_is_kept(tmp_path: Path) -> None:
             stream.close()
 
     kernel.run(main())
+
+
+@pytest.mark.ipv6
+@pytest.mark.parametrize("hosts", [HOSTS[:1] * 3, HOSTS], ids=["one socket", "two sockets"])
+@in_room
+async def test_who_comes_at_the_same_time_as_the_only_client_is_ignored_with_a_word(
+    room: Room, hosts: list[str]
+) -> None:
+    """Of the peers whose datagrams wait when the server starts one is served; the others are reported."""
+    bound = await room.bind(BARE)
+    peers = [room.plain(host) for host in hosts]
+    for peer, host in zip(peers, hosts, strict=True):
+        peer.sendto(b"hi", (host, bound.port))
+    events: list[CoreEvent] = []
+
+    async def handle(stream: Connection) -> None:
+        assert await stream.recv() == b"hi"
+
+    await serve(
+        DatagramListener(bound, events.append),
+        handler=handle,
+        stop=Event(),
+        policy=Policy(limit=1),
+        observe=events.append,
+    )
+    (served,) = [event.peer._replace(udp=False) for event in events if isinstance(event, Accepted)]
+    others = {from_socket(peer.getsockname()) for peer in peers} - {served}
+    assert {event.peer: event.reason for event in events if isinstance(event, Ignored)} == dict.fromkeys(
+        others, "another conversation is going on"
+    )
+
+
+@in_room
+async def test_datagrams_that_the_system_dropped_are_reported(room: Room) -> None:
+    """Their number, a lower bound where some may be joined, is reported at the end, once."""
+    bound = await room.bind(HERE)
+    (sock,) = bound.sockets
+    sock._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    sender = room.plain()
+    for _ in range(100):
+        sender.sendto(b"x" * 100, sock._sock.getsockname())
+    events: list[CoreEvent] = []
+    listener = DatagramListener(bound, events.append)
+    async with Group() as group:
+        group.start_soon(listener.run())
+        await listener.ready(sock)
+        stream = await listener.accept(sock, ignore)
+        assert stream is not None
+        listener.close()
+        stream.close()
+        listener.close()
+    assert events == [Dropped(100 - sock.received, True)]
