@@ -125,8 +125,9 @@ def listen(
     end netkit waits for the program, but no longer than --grace if that is given, and then ends what is left of the
     process group. Without --keep netkit exits with the program's exit code.
 
-    With COMMAND, stdin belongs to COMMAND, and listen only receives. When COMMAND ends, listen exits with its exit
-    code.
+    With COMMAND, stdin belongs to COMMAND, and without a reply or a program listen only receives. What clients send
+    goes to stdout, which COMMAND shares: sh -c 'COMMAND > FILE' keeps its output apart. When COMMAND ends, listen exits
+    with its exit code.
 
     With udp: before the address the conversation is in datagrams, with the first peer that sends one, or with --keep
     with every peer. Each read of stdin is sent as a datagram. UDP does not tell when a peer has ended, and the end of

@@ -71,15 +71,24 @@ def test_text_is_sent_as_it_is_meant_and_stdin_is_left_alone() -> None:
         assert held(source) == 4
 
 
-def test_a_client_in_command_gets_the_reply_too() -> None:
-    """COMMAND's own clients get the reply too."""
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_client_in_command_gets_the_reply_too(apart: bool, tmp_path: Path) -> None:
+    """COMMAND's own clients get the reply too, and stdout the requests, beside COMMAND's output or without it."""
     ask = """
 import os, socket
 client = socket.create_connection((os.environ["NETKIT_HOST"], int(os.environ["NETKIT_PORT"])))
+client.sendall(b"request\\n")
+client.shutdown(socket.SHUT_WR)
 print(client.recv(9), client.recv(9))
 """
-    done = netkit("listen", HERE, "-q", "--reply", "pong", "--", sys.executable, "-c", ask)
-    assert done == Finished(0, b"b'pong' b''\n", "")
+    path = tmp_path / "output"
+    command = [sys.executable, "-c", ask]
+    if apart:
+        command = ["sh", "-c", '"$@" > "$0"', str(path), *command]
+    done = netkit("listen", HERE, "-q", "--reply", "pong", "--", *command)
+    assert sorted(done.out.splitlines()) == ([] if apart else [b"b'pong' b''"]) + [b"request"]
+    assert (done.code, done.err) == (0, "")
+    assert not apart or path.read_bytes() == b"b'pong' b''\n"
 
 
 @pytest.mark.parametrize("option", ["--reply", "--reply-file"])
