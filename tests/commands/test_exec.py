@@ -16,33 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import (
-    PATIENCE,
-    Finished,
-    died_by,
-    exchange,
-    free_port,
-    netkit,
-    peer,
-    read_all,
-    reset,
-    running,
-)
+from tests.support import PATIENCE, Finished, died_by, exchange, free_port, netkit, peer, read_all, reset, running
 from tests.support.namespaces import as_process_1
-from tests.support.peers import connect, converse, is_reset, is_silent, send, until_reset
-from tests.support.processes import HERE, ends, settle, strace
+from tests.support.peers import connect, converse, is_reset, is_silent, read_until, send, until_reset
+from tests.support.processes import HERE, children, descriptors, ends, settle, strace
 from tests.support.terminals import terminal
 
 MEGABYTE = random.Random(1).randbytes(1_000_000)
 
 
-def children(pid: int) -> list[int]:
-    """Return the children of a process, including zombies."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-class Watched:
-    """Watches a process that is not our child, by a pidfd, so that a reused process id is not mistaken for it."""
+class Program:
+    """A process that is not our child, watched by a pidfd, so that a reused process id is not mistaken for it."""
 
     def __init__(self, pid: int) -> None:
         self._fd = os.pidfd_open(pid)
@@ -55,14 +39,11 @@ class Watched:
             os.close(self._fd)
 
 
-def watch_told(client: socket.socket) -> list[Watched]:
-    """Read one line of process ids, byte by byte, and return a watcher for each."""
-    line = b""
-    while not line.endswith(b"\n"):
-        byte = client.recv(1)
-        assert byte
-        line += byte
-    return [Watched(int(pid)) for pid in line.split()]
+def programs_told(client: socket.socket) -> list[Program]:
+    """Read a line of process ids, and return the programs."""
+    line = read_until(client, b"\n")
+    assert line.endswith(b"\n")
+    return [Program(int(pid)) for pid in line.split()]
 
 
 def make_fifo(path: Path) -> str:
@@ -308,8 +289,8 @@ def test_program_that_ended_its_output_reads_on(tmp_path: Path) -> None:
 def test_reset_ends_the_program(name: str) -> None:
     """A reset by the peer ends the program, and is reported."""
 
-    def watch_and_reset(sock: socket.socket) -> Watched:
-        program = watch_told(sock)[0]
+    def watch_and_reset(sock: socket.socket) -> Program:
+        program = programs_told(sock)[0]
         reset(sock)
         return program
 
@@ -337,7 +318,7 @@ def test_idle_timeout_ends_client_and_program_alone() -> None:
     with running("listen", HERE, *options, "--sh-exec", "echo $$; exec cat") as process:
         port = process.port
         with connect(port) as client:
-            program = watch_told(client)[0]
+            program = programs_told(client)[0]
             with pytest.raises(ConnectionResetError):
                 client.recv(1)
         process.line("closed after .*nothing moved for 200 ms")
@@ -355,8 +336,8 @@ def test_idle_timeout_ends_client_and_program_alone() -> None:
 def test_clocks_of_connect_end_the_program(clock: str, said: str) -> None:
     """If a clock expires, the exit code is 28 and the message names it; the peer is reset and the program ended."""
 
-    def watch(sock: socket.socket) -> Watched:
-        program = watch_told(sock)[0]
+    def watch(sock: socket.socket) -> Program:
+        program = programs_told(sock)[0]
         until_reset(sock)
         return program
 
@@ -373,7 +354,7 @@ def test_grace_bounds_a_program_that_does_not_end() -> None:
         running("listen", HERE, "--keep", "--grace", "100ms", "--sh-exec", line) as process,
         connect(process.port) as client,
     ):
-        program = watch_told(client)[0]
+        program = programs_told(client)[0]
         client.shutdown(socket.SHUT_WR)
         with suppress(ConnectionResetError):
             assert client.recv(1) == b""
@@ -445,10 +426,10 @@ def test_signal_ends_server_and_programs() -> None:
     with running("listen", HERE, "--keep", "--sh-exec", 'read -r line; eval "$line"') as process:
         port = process.port
         clients = [connect(port) for _ in [*SCRIPTS, "cat"]]
-        programs: list[Watched] = []
+        programs: list[Program] = []
         for client, script in zip(clients, SCRIPTS, strict=False):
             client.sendall(script.encode() + b"\n")
-            programs += watch_told(client)
+            programs += programs_told(client)
         assert len(programs) == 5
         last = clients[-1]
         last.sendall(b"exec cat\nhere")
@@ -475,9 +456,8 @@ def test_signal_ends_the_one_program(name: str) -> None:
         with running(name, address, "--sh-exec", SCRIPTS[1]) as process:
             sock = connect(process.port) if name == "listen" else server.accept()[0]
             with sock:
-                programs = watch_told(sock)
-                process.signal(signal.SIGINT)
-                assert died_by(process.wait()) is signal.SIGINT
+                programs = programs_told(sock)
+                ends(process, signal.SIGINT)
                 assert all([program.ended() for program in programs])
                 with pytest.raises(ConnectionResetError):
                     sock.recv(1)
@@ -489,7 +469,7 @@ def test_program_ends_with_a_netkit_that_was_killed() -> None:
         running("listen", HERE, "--keep", "--sh-exec", "echo $$; exec cat") as process,
         connect(process.port) as client,
     ):
-        program = watch_told(client)[0]
+        program = programs_told(client)[0]
         process.signal(signal.SIGKILL)
         process.wait()
         assert program.ended()
@@ -506,11 +486,11 @@ def test_program_that_left_its_process_group(then: str) -> None:
         port = process.port
         for _ in range(2):
             with connect(port) as client:
-                [program] = watch_told(client)
+                [program] = programs_told(client)
                 reset(client)
             assert program.ended()
         with connect(port) as client:
-            [program] = watch_told(client)
+            [program] = programs_told(client)
             process.signal(signal.SIGTERM)
             assert died_by(process.wait()) is signal.SIGTERM
             assert program.ended()
@@ -539,7 +519,7 @@ def test_what_a_program_left_in_its_group_ends_with_it() -> None:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with running("connect", address, "--sh-exec", "sleep 100 >&- 2>&- & echo $!; exit 3") as process:
             with server.accept()[0] as sock:
-                [program] = watch_told(sock)
+                [program] = programs_told(sock)
             assert program.ended()
             assert process.wait() == 3
 
@@ -665,7 +645,7 @@ def test_half_close_reaches_the_program_without_a_descriptor_to_spare(left: int)
     """A program sees its client's end also while the server has no descriptor left, or one, and none leaks."""
     with running("listen", HERE, "--keep", "-v", "--exec", "cat") as process:
         port = process.port
-        before = len(os.listdir(f"/proc/{process.pid}/fd"))
+        before = descriptors(process.pid)
         with connect(port) as client:
             client.sendall(b"x")
             assert client.recv(1) == b"x"
@@ -675,4 +655,4 @@ def test_half_close_reaches_the_program_without_a_descriptor_to_spare(left: int)
                 client.shutdown(socket.SHUT_WR)
                 assert client.recv(1) == b""
         process.line("closed after")
-        assert len(os.listdir(f"/proc/{process.pid}/fd")) == before
+        assert descriptors(process.pid) == before

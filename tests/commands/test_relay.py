@@ -30,16 +30,11 @@ from tests.support import (
 )
 from tests.support.certificates import Pki
 from tests.support.data import DATA, MIB, OTHER, check_same
+from tests.support.logs import read_log
 from tests.support.partners import run
-from tests.support.peers import converse, is_reset, is_silent, push, until_reset, wait_for_refusal
+from tests.support.peers import connect, converse, is_reset, is_silent, push, until_reset, wait_for_refusal
 from tests.support.processes import HERE, peak_memory, settle, tool
 from tests.support.relays import answering, secured_by, target
-
-
-def dialled(port: int) -> socket.socket:
-    """Return a connection to a relay."""
-    return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
-
 
 # -- bytes
 
@@ -84,7 +79,7 @@ def test_a_late_answer_is_complete() -> None:
         gate.wait(PATIENCE)
         sock.sendall(OTHER)
 
-    with peer(late) as there, running("relay", HERE, there.address) as server, dialled(server.port) as client:
+    with peer(late) as there, running("relay", HERE, there.address) as server, connect(server.port) as client:
         client.sendall(b"question")
         client.shutdown(socket.SHUT_WR)
         assert asked.wait(PATIENCE)
@@ -103,7 +98,7 @@ def test_a_target_that_ends_first_still_hears_the_client() -> None:
         sock.shutdown(socket.SHUT_WR)
         return read_all(sock)
 
-    with peer(ending) as there, running("relay", HERE, there.address) as server, dialled(server.port) as client:
+    with peer(ending) as there, running("relay", HERE, there.address) as server, connect(server.port) as client:
         assert read_all(client) == b"no more from here"
         client.sendall(DATA)
         client.shutdown(socket.SHUT_WR)
@@ -130,7 +125,7 @@ def test_two_hundred_clients_at_once() -> None:
     with running("echo", HERE) as there, running("relay", HERE, f"127.0.0.1:{there.port}") as server:
         port = server.port
         with contextlib.ExitStack() as stack:
-            clients = [stack.enter_context(dialled(port)) for _ in data]
+            clients = [stack.enter_context(connect(port)) for _ in data]
             for client, each in zip(clients, data, strict=True):
                 client.sendall(each)
                 client.shutdown(socket.SHUT_WR)
@@ -152,7 +147,7 @@ def test_a_client_that_never_reads_costs_no_memory_and_holds_up_nobody() -> None
 
     with peer(pouring) as there, running("relay", HERE, there.address, real=True) as server:
         port = server.port
-        with dialled(port) as client:
+        with connect(port) as client:
             assert greeted(port) == b"served"
             before = peak_memory(server.pid)
             client.sendall(b"pour")
@@ -163,7 +158,7 @@ def test_a_client_that_never_reads_costs_no_memory_and_holds_up_nobody() -> None
 
 def greeted(port: int) -> bytes:
     """Send a greeting and return the answer."""
-    with dialled(port) as client:
+    with connect(port) as client:
         client.sendall(b"hello")
         return read_all(client)
 
@@ -205,7 +200,7 @@ def test_a_short_answer_never_looks_whole(
     with (
         target(kind, behaviour, pki, tmp_path) as there,
         running("relay", listen, there.address, *ours, *theirs) as server,
-        dialled(server.port) as bare,
+        connect(server.port) as bare,
         secured_by(pki, bare) if near == "tls" else bare as client,
     ):
         if behaviour is resetting:
@@ -247,7 +242,7 @@ def test_a_client_that_is_cut_resets_the_target(near: str, pki: Pki) -> None:
     with (
         peer(hearing) as there,
         running("relay", listen[0], there.address, *listen[1:]) as server,
-        dialled(server.port) as bare,
+        connect(server.port) as bare,
         secured_by(pki, bare) if near == "tls" else bare as client,
     ):
         client.sendall(b"half a ques")
@@ -265,7 +260,7 @@ def test_a_plain_client_of_tls_never_reaches_the_target(pki: Pki) -> None:
     words = pki.good.options()
     with peer(answering) as there, running("relay", f"tls:{HERE}", there.address, *words) as server:
         port = server.port
-        with dialled(port) as silent, dialled(port) as plain:
+        with connect(port) as silent, connect(port) as plain:
             plain.sendall(b"GET / HTTP/1.0\r\n\r\n")
             with contextlib.suppress(ConnectionResetError):
                 read_all(plain)
@@ -339,7 +334,7 @@ def test_a_ring_of_two_is_capped() -> None:
         running("relay", f"127.0.0.1:{port}", f"127.0.0.1:{one.port}", "--max-conns", "10", "-v", real=True) as two,
     ):
         two.line("listening")
-        with dialled(port):
+        with connect(port):
             for _ in range(10):
                 two.line("connection from")
             for each in (one, two):
@@ -365,7 +360,7 @@ def test_idle_clock_resets_both() -> None:
     """--idle-timeout resets both sides of an idle connection, and the relay goes on."""
     with serving("--idle-timeout", "100ms", "-v") as (server, there):
         port = server.port
-        with dialled(port) as client:
+        with connect(port) as client:
             client.sendall(b"half a ques")
             assert until_reset(client) == b""
         assert isinstance(there.result(), ConnectionResetError)
@@ -406,7 +401,7 @@ def test_what_is_told_in_json(tmp_path: Path) -> None:
     *_, last = told
     assert last["event"] == "stats" and last["connections"] == 1
     assert (last["bytes_received"], last["bytes_sent"]) == (5, len(OTHER))
-    records = [json.loads(line) for line in log.read_text().splitlines()]
+    records = read_log(log)
     assert (records[0]["direction"], records[0]["text"]) == ("received", "hello")
     assert {each["direction"] for each in records[1:]} == {"sent"}
 
@@ -433,7 +428,7 @@ def test_hexdump() -> None:
 def test_drain_resets_the_rest() -> None:
     """Clients that are still connected a second after a signal are reset on both sides."""
     hearing = Hearing()
-    with serving(behaviour=hearing) as (server, there), dialled(server.port) as client:
+    with serving(behaviour=hearing) as (server, there), connect(server.port) as client:
         client.sendall(b"half a ques")
         assert hearing.came.wait(PATIENCE)
         server.signal(signal.SIGTERM)

@@ -1,6 +1,5 @@
 """What all servers share: where they listen, what they print, COMMAND, and when they stop."""
 
-import json
 import os
 import re
 import signal
@@ -12,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Finished, died_by, exchange, free_port, netkit, running
-from tests.support.processes import HERE
+from tests.support import Finished, exchange, free_port, netkit, reset, running
+from tests.support.data import files
+from tests.support.logs import octets, read_log
+from tests.support.peers import connect
+from tests.support.processes import HERE, ends
 
 SERVERS = ["listen", "echo", "upper"]
 
@@ -86,7 +88,7 @@ def test_port_file_appears_whole_and_goes(name: str, tmp_path: Path) -> None:
         assert path.read_text() == f"{port}\n"
         server.stdin.close()
         assert server.wait() == 0
-    assert list(tmp_path.iterdir()) == []
+    assert files(tmp_path) == []
 
 
 WAIT_FOR_END = "import sys; print('started', file=sys.stderr, flush=True); sys.stdin.read()"
@@ -111,7 +113,7 @@ def test_port_file_that_cannot_be_written_is_23(tmp_path: Path) -> None:
     done = netkit("echo", "0", "--port-file", str(tmp_path))
     assert done.code == 23
     assert done.err.splitlines()[-1] == f"netkit echo: cannot write port file {tmp_path}: is a directory"
-    assert list(tmp_path.iterdir()) == []
+    assert files(tmp_path) == []
 
 
 @pytest.mark.parametrize("kind", ["fifo", "socket", "link to a device"])
@@ -152,11 +154,11 @@ def test_once_and_max_clients_end_with_0() -> None:
     """With --max-clients N a server serves N clients, refuses the next and exits with 0, even if one resets."""
     with running("echo", "0", "--max-clients", "2") as server:
         port = server.port
-        with socket.create_connection(("127.0.0.1", port)) as first:
+        with connect(port) as first:
             assert exchange(port, b"second") == b"second"
             with pytest.raises(ConnectionRefusedError):
-                socket.create_connection(("127.0.0.1", port))
-            first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                connect(port)
+            reset(first)
         assert server.wait() == 0
 
 
@@ -164,7 +166,7 @@ def test_idle_timeout_ends_that_client_alone() -> None:
     """--idle-timeout resets the idle client, and the server goes on."""
     with running("echo", "0", "--idle-timeout", "200ms", "-v") as server:
         port = server.port
-        with socket.create_connection(("127.0.0.1", port)) as idle, pytest.raises(ConnectionResetError):
+        with connect(port) as idle, pytest.raises(ConnectionResetError):
             idle.recv(1)
         server.line(r"closed after .*nothing moved for 200 ms \(--idle-timeout\)")
         assert exchange(port, b"next") == b"next"
@@ -187,7 +189,7 @@ def test_for_ends_with_0(name: str) -> None:
 def test_for_resets_what_does_not_end_in_the_drain() -> None:
     """A client that stays connected after --for is reset."""
     with running("echo", "0", "--for", "100ms") as server:
-        with socket.create_connection(("127.0.0.1", server.port)) as client:
+        with connect(server.port) as client:
             client.sendall(b"x")
             assert client.recv(1) == b"x"
             with pytest.raises(ConnectionResetError):
@@ -226,7 +228,7 @@ def test_second_client_of_listen_is_refused() -> None:
     """Once listen has its client, others are refused."""
     with running("listen", "0", "-v") as server:
         port = server.port
-        with socket.create_connection(("127.0.0.1", port)) as client:
+        with connect(port) as client:
             client.sendall(b"first")
             assert server.out.read(5) == b"first"
             for host in ("127.0.0.1", "::1"):
@@ -289,8 +291,7 @@ def test_unix_socket_is_private_and_goes(tmp_path: Path) -> None:
         server.line(f"listening on unix:{path}$")
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert netkit("connect", f"unix:{path}", input=b"hi") == Finished(0, b"hi", "")
-        server.signal(signal.SIGTERM)
-        assert died_by(server.wait()) is signal.SIGTERM
+        ends(server, signal.SIGTERM)
     assert not path.exists()
 
 
@@ -323,11 +324,8 @@ def test_a_server_shows_what_it_got(name: str, answer: bytes, tmp_path: Path) ->
     assert done.code == 0
     for text in (b"I got it", answer):
         assert re.search(rf"^00000000: [0-9a-f ]+  {text.decode()}$", done.err, re.MULTILINE)
-    noted = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [(each["direction"], each["text"]) for each in noted] == [
-        ("received", "I got it"),
-        ("sent", answer.decode()),
-    ]
+    shown = [(record["direction"], octets(record)) for record in read_log(log)]
+    assert shown == [("received", b"I got it"), ("sent", answer)]
 
 
 @pytest.mark.parametrize("name", SERVERS)

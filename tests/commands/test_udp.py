@@ -18,9 +18,9 @@ import pytest
 
 from tests.support import NETKIT, PATIENCE, died_by, free_port, netkit, read_all, running
 from tests.support.namespaces import separate
-from tests.support.peers import address, udp
-from tests.support.processes import HERE, feed, settle, stopped
-from tests.support.terminals import terminal
+from tests.support.peers import address, connect, udp
+from tests.support.processes import HERE, feed, peak_memory, settle, stopped
+from tests.support.terminals import watched
 
 LARGEST = 65507
 DATA = random.Random(7)
@@ -162,21 +162,13 @@ def test_broadcast_is_allowed_by_an_option() -> None:
 
 def test_a_terminal_sends_lines_and_shows_no_control_bytes() -> None:
     """Lines typed on a terminal are datagrams; replies are shown with control bytes escaped, each on its own line."""
-    with (
-        terminal() as (ours, theirs),
-        udp() as sink,
-        running("udp-send", address(sink), "--replies", "1", stdin=theirs, stdout=theirs) as sender,
-    ):
-        os.write(ours, b"typed\n")
-        data, peer = sink.recvfrom(100)
-        assert data == b"typed"
-        sink.sendto(b"\x1b[31m!", peer)
-        shown = b""
-        while b"!" not in shown or not shown.endswith(b"\n"):
-            shown += os.read(ours, 100)
-        assert shown == b"typed\r\n\\x1b[31m!\r\n"
-        os.write(ours, b"\x04")
-        assert sender.wait() == 0
+    with udp() as sink, watched("udp-send", address(sink), "--replies", "1") as sender:
+        os.write(sender.ours, b"typed\n")
+        assert reply_to(sink, b"\x1b[31m!") == b"typed"
+        sender.written(b"!\r\n")
+        assert sender.data == b"typed\r\n\\x1b[31m!\r\n"
+        os.write(sender.ours, b"\x04")
+        assert sender.process.wait() == 0
 
 
 # -- udp-send: replies
@@ -258,8 +250,7 @@ def test_a_signal_ends_the_waiting() -> None:
     """A signal ends the wait for replies: it prints the totals and dies by the signal."""
     with udp() as sink, running("udp-send", address(sink), "?", "--wait", "1h", "--stats") as sender:
         sink.recv(10)
-        sender.signal(signal.SIGTERM)
-        code, _, err = sender.finish()
+        code, _, err = sender.terminate()
         assert died_by(code) is signal.SIGTERM
         assert stats(err)["datagrams_sent"] == 1 and stats(err)["exit_code"] == 143
 
@@ -358,24 +349,18 @@ def test_a_pipe_of_hex_passes_datagrams_on() -> None:
 )
 def test_a_terminal_gets_no_control_bytes(options: list[str], shown: bytes) -> None:
     """On a terminal control bytes are escaped unless --raw is given, and each datagram is a line."""
-    with (
-        terminal() as (ours, theirs),
-        running("udp-serve", HERE, "--count", "1", *options, stdout=theirs) as server,
-    ):
-        send(server.port, b"\x1b[31m")
-        assert server.wait() == 0
-        assert os.read(ours, 100) == shown
+    with watched("udp-serve", HERE, "--count", "1", *options, stderr=subprocess.PIPE) as server:
+        send(server.process.port, b"\x1b[31m")
+        assert server.process.wait() == 0
+        server.end()
+        assert server.data == shown
 
 
 @pytest.mark.fault("several senders of datagrams")
 @pytest.mark.parametrize(("name", "change"), [("echo", bytes), ("upper", bytes.upper)])
 def test_interleaved_peers_get_their_own_answers(name: str, change: Any) -> None:
     """Each reply goes back to the sender of its datagram, also for an empty datagram."""
-    with (
-        running("udp-serve", HERE, "--output", "none", "--reply-with", name) as server,
-        udp() as one,
-        udp() as other,
-    ):
+    with running("udp-serve", HERE, "--output", "none", "--reply-with", name) as server, udp() as one, udp() as other:
         to = ("127.0.0.1", server.port)
         for number in range(20):
             one.sendto(b"one%d" % number, to)
@@ -391,8 +376,7 @@ def test_a_fixed_reply() -> None:
         where = f"127.0.0.1:{server.port}"
         found = netkit("udp-send", where, "--size", "2", "--replies", "3", "--output", "hex", input=b"aabbc")
         assert found == (0, b"6f6b0a\n" * 3, "")
-        server.signal(signal.SIGTERM)
-        assert server.finish().out == b"aabbc"
+        assert server.terminate().out == b"aabbc"
 
 
 # -- udp-serve: how it ends
@@ -452,10 +436,9 @@ def test_a_signal_loses_nothing_that_has_come() -> None:
         port = server.port
         send(port, b"first")
         assert server.out.read(5) == b"first"
-        os.kill(server.pid, signal.SIGSTOP)
-        send(port, b"a", b"b", b"c")
-        server.signal(signal.SIGTERM)
-        os.kill(server.pid, signal.SIGCONT)
+        with stopped(server):
+            send(port, b"a", b"b", b"c")
+            server.signal(signal.SIGTERM)
         code, out, err = server.finish()
         assert died_by(code) is signal.SIGTERM and out == b"abc"
         assert stats(err)["datagrams_received"] == 4
@@ -568,10 +551,7 @@ def test_slow_output_takes_no_memory() -> None:
     with running("udp-serve", HERE, real=True) as server:
         where = f"127.0.0.1:{server.port}"
         netkit("udp-send", "--size", "60000", where, input=b"x" * 60_000 * 1500)
-        with open(f"/proc/{server.pid}/status", encoding="ascii") as status:
-            (peak,) = (int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
-        assert peak < 60_000  # KiB
-        server.process.kill()
+        assert peak_memory(server.pid) < 60_000 * 1024
 
 
 # -- echo and upper
@@ -585,7 +565,7 @@ def test_servers_of_both_protocols(name: str, change: Any) -> None:
         port = int(server.line(r"listening on 127\.0\.0\.1:(\d+)$")[1])
         server.line(rf"listening on \[::1\]:{port}$")
         server.line(rf"listening on 127\.0\.0\.1:{port}/udp$")
-        with socket.create_connection(("127.0.0.1", port)) as stream:
+        with connect(port) as stream:
             stream.sendall(b"tcp")
             assert stream.recv(10) == change(b"tcp")
         for host in ("127.0.0.1", "::1"):
@@ -593,8 +573,7 @@ def test_servers_of_both_protocols(name: str, change: Any) -> None:
                 for data in (b"hello", b"", b"x" * LARGEST):
                     sock.sendto(data, (host, port))
                     assert sock.recv(1 << 16) == change(data)
-        server.signal(signal.SIGTERM)
-        told = stats(server.finish().err)
+        told = stats(server.terminate().err)
         assert (told["connections"], told["datagrams_received"], told["datagrams_sent"]) == (1, 6, 6)
         assert told["bytes_received"] == told["bytes_sent"] == 3 + 2 * (5 + LARGEST)
 
@@ -606,7 +585,7 @@ def test_capitals_of_every_alphabet() -> None:
         port = server.port
         sock.sendto(text, ("127.0.0.1", port))
         assert sock.recv(1 << 16).decode() == "STRASSE, \xd6 \u03a9 \u0149"
-        with socket.create_connection(("127.0.0.1", port)) as client:
+        with connect(port) as client:
             for at in range(len(text)):
                 client.sendall(text[at : at + 1])
             client.shutdown(socket.SHUT_WR)
@@ -618,7 +597,7 @@ def test_udp_alone() -> None:
     with running("echo", HERE, "--udp") as server:
         port = server.port
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port))
+            connect(port)
         data = DATA.randbytes(64_000)
         code, out, _ = netkit("udp-send", f"127.0.0.1:{port}", "--size", "64", "--replies", "999", input=data)
         assert code == 0 and out == data[:-64]  # netkit counts replies that the kernel joined one by one
@@ -677,9 +656,7 @@ def test_two_servers_cannot_be_made_to_talk() -> None:
             for to in (first, second):
                 probe.sendto(b"?", to)
                 assert probe.recv(10) == b"?"
-        for server in (one, other):
-            server.signal(signal.SIGTERM)
-        heard = [stats(server.finish().err) for server in (one, other)]
+        heard = [stats(server.terminate().err) for server in (one, other)]
     assert [each["datagrams_received"] - 20 for each in heard] == [2, 1]
     assert [each["datagrams_sent"] - 20 for each in heard] == [1, 0]
 
@@ -723,11 +700,9 @@ def test_a_refusal_does_not_end_it() -> None:
             sink.close()
             sender.stdin.write(b"lost\n")
             settle(sender)
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
-                again.bind(("127.0.0.1", port))
+            with udp(port=port) as again:
                 sender.stdin.write(b"two\n")
                 assert again.recv(99) == b"two"
-            sender.stdin.close()
             done = sender.finish()
     words = f"netkit udp-send: cannot send to 127.0.0.1:{port}: connection refused (1 time)\n"
     assert (done.code, done.err) == (7, words)

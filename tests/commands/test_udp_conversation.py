@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -13,9 +12,10 @@ import pytest
 
 from tests.support import Finished, Running, died_by, free_port, netkit, running
 from tests.support.forkserver import NETKIT
+from tests.support.logs import read_log
 from tests.support.peers import address, udp
-from tests.support.processes import HERE, descriptors
-from tests.support.terminals import terminal
+from tests.support.processes import HERE, descriptors, ends
+from tests.support.terminals import watched
 
 HOSTS = ("127.0.0.1", "::1")
 
@@ -47,7 +47,6 @@ def test_each_read_is_a_datagram_and_each_that_comes_is_printed(host: str) -> No
         for answer in (b"late", b"", b" and more"):
             server.sendto(answer, peer)
             assert client.out.read(len(answer)) == answer
-        client.stdin.close()
         assert client.finish() == (0, b"", "")
 
 
@@ -159,26 +158,19 @@ def test_what_is_told_in_json_is_udp(tmp_path: Path) -> None:
     assert (closed["event"], closed["protocol"], closed["peer_address"]) == ("closed", "udp", "127.0.0.1")
     for told in (closed, stats):
         assert (told["bytes_sent"], told["bytes_acknowledged"], told["bytes_received"]) == (2, 0, 2)
-    assert [json.loads(line)["direction"] for line in log.read_text().splitlines()] == ["sent", "received"]
+    assert [record["direction"] for record in read_log(log)] == ["sent", "received"]
 
 
 def test_lines_typed_on_a_terminal() -> None:
     """On a terminal each line is a datagram, control bytes of answers are escaped, and ^D ends the input."""
-    with (
-        udp() as server,
-        terminal() as (screen, theirs),
-        running("connect", at(server), "--grace", "0", stdin=theirs, stdout=theirs) as client,
-    ):
-        os.write(screen, b"hello\n")
+    with udp() as server, watched("connect", at(server), "--grace", "0") as client:
+        os.write(client.ours, b"hello\n")
         data, peer = server.recvfrom(99)
         assert data == b"hello\n"
         server.sendto(b"hi \x1b[31mthere\n", peer)
-        shown = b""
-        while b"there" not in shown:
-            shown += os.read(screen, 99)
-        assert shown.endswith(b"hi \\x1b[31mthere\r\n")
-        os.write(screen, b"\x04")
-        assert client.wait() == 0
+        client.written(b"hi \\x1b[31mthere\r\n")
+        os.write(client.ours, b"\x04")
+        assert client.process.wait() == 0
 
 
 # -- listen
@@ -201,8 +193,7 @@ def test_the_first_peer_is_the_conversation() -> None:
         server.line("ignored: another conversation is going on")
         one.send(b"third")
         assert server.out.read(5) == b"third"
-        server.signal(signal.SIGTERM)
-        assert died_by(server.wait()) is signal.SIGTERM
+        assert died_by(server.terminate().code) is signal.SIGTERM
 
 
 def test_it_answers() -> None:
@@ -283,8 +274,7 @@ def test_a_peer_that_floods_costs_nobody_else_anything() -> None:
             assert other.recv(9) == b"X"
         while descriptors(server.pid) != before:
             server.line("closed after")
-        server.signal(signal.SIGTERM)
-        assert died_by(server.wait()) is signal.SIGTERM
+        assert died_by(server.terminate().code) is signal.SIGTERM
 
 
 def test_the_address_that_is_told_can_be_dialled() -> None:
@@ -305,7 +295,6 @@ def test_a_conversation_over_unix_datagrams(tmp_path: Path) -> None:
         server.line("listening on udp:unix:")
         assert path.stat().st_mode & 0o777 == 0o600
         assert netkit("connect", f"udp:unix:{path}", "--send", "hi", "--until", "hi") == Finished(0, b"hi", "")
-        server.signal(signal.SIGTERM)
-        server.wait()
+        ends(server, signal.SIGTERM)
     assert not path.exists()
-    assert re.search("no such file", netkit("connect", f"udp:unix:{path}", "--send", "x").err)
+    assert "no such file" in netkit("connect", f"udp:unix:{path}", "--send", "x").err
