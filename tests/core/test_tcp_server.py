@@ -24,7 +24,7 @@ from netkit.core.kernel import Group, checkpoint, now, readable, sleep
 from netkit.core.socket_stream import SocketStream
 from netkit.core.tcp_server import Listener, listen
 from tests.clock import PatientClock, run
-from tests.support import PATIENCE, reset, running
+from tests.support import PATIENCE, reset
 from tests.support.namespaces import separate
 from tests.support.peers import resent
 from tests.support.servers import BARE, Client, Server, echo, hold, serving
@@ -101,14 +101,29 @@ def test_a_client_too_many_is_never_swallowed() -> None:
     assert len(server.seen(Accepted)) == len(server.seen(Closed)) == 1
 
 
-def test_nobody_came_in_time() -> None:
-    """If no client connects in time, the server closes its listener and fails with TIMEOUT, naming the option."""
+@pytest.mark.parametrize(
+    ("come_at", "limit", "ended_at"),
+    [
+        pytest.param([], None, 30, id="nobody"),
+        pytest.param([], 1, 30, id="nobody of one"),
+        pytest.param([20], 2, 50, id="one of two"),
+        pytest.param([29, 58, 60], 4, 90, id="three of four"),
+    ],
+)
+def test_a_client_that_is_wanted_does_not_come_in_time(come_at: list[int], limit: int | None, ended_at: int) -> None:
+    """Without a limit the first is wanted, else as many; the timeout begins again after each.
+
+    The server closes its listener and fails with TIMEOUT, naming the option.
+    """
 
     async def script(server: Server) -> None:
-        pass
+        for moment in come_at:
+            await sleep(moment - now())
+            with Client(server.listener) as client:
+                assert await client.exchange(b"x") == b"x"
 
-    server = serving(script, accept_timeout=30.0)
-    assert server.ended_at == 30
+    server = serving(script, limit=limit, accept_timeout=30.0)
+    assert server.ended_at == ended_at
     assert server.failure is not None
     assert server.failure.exit is Exit.TIMEOUT
     assert "nobody came within 30 s (--accept-timeout)" in str(server.failure)
@@ -126,19 +141,6 @@ def test_the_accept_timeout_ends_with_the_first_client() -> None:
         server.stop.set()
 
     assert serving(script, accept_timeout=30.0).failure is None
-
-
-def test_the_accept_timeout_runs_for_each_client_that_is_wanted() -> None:
-    """With a limit of clients the accept timeout begins again after each, until all have come."""
-
-    async def script(server: Server) -> None:
-        await sleep(20)
-        with Client(server.listener) as client:
-            assert await client.exchange(b"x") == b"x"
-
-    server = serving(script, limit=2, accept_timeout=30.0)
-    assert server.ended_at == 50
-    assert server.failure is not None and server.failure.exit is Exit.TIMEOUT
 
 
 def test_stopping_refuses_new_clients_at_once_and_lets_the_open_ones_end() -> None:
@@ -532,76 +534,38 @@ def test_what_goes_wrong_with_one_connection_does_not_end_the_listener(code: int
     assert [type(event) for event in events] == ([Paused] if code in FULL else [])
 
 
-CROWDED = """
-import os, resource
-from netkit.core import kernel
-from netkit.core.address import Endpoint
-from netkit.core.events import Paused
-from netkit.core.tcp_server import listen, serve
-from netkit.core.pump import pump
-from netkit.core.sync import Event
-
-rounds = pauses = 0
-
-class Clock(kernel.Clock):
-    def wait(self, poll, timeout):
-        global rounds
-        rounds += 1
-        return super().wait(poll, timeout)
-
-def say(*words):
-    os.write(2, " ".join(map(str, words)).encode() + b"\\n")
-
-def observe(event):
-    global pauses
-    if isinstance(event, Paused):
-        pauses += 1
-        say("full:", event.cause)
-
-async def echo(stream):
-    await pump(stream, stream)
-
-async def report():
-    await kernel.readable(0)
-    before = rounds
-    await kernel.sleep(0.6)
-    say("rounds", rounds - before)
-
-async def main():
-    listener = await listen(Endpoint("127.0.0.1", 0), observe=observe)
-    used = len(os.listdir("/proc/self/fd")) - 1
-    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 5, used + 5))
-    say("listening on", listener.endpoints[0])
-    stop = Event()
-    async with kernel.Group() as group:
-        group.start_soon(serve(listener, echo, stop=stop, observe=observe))
-        await report()
-        while os.read(0, 1):
-            await kernel.readable(0)
-        stop.set()
-    say("pauses", pauses)
-
-kernel.run(main(), clock=Clock())
-"""
-
-
 @pytest.mark.fault("no descriptor to accept with")
-def test_running_out_of_descriptors_slows_down_and_recovers() -> None:
-    """At its limit of descriptors a server reports it once, does not spin, and accepts again when a client leaves."""
-    with running(argv=[sys.executable, "-c", CROWDED]) as process:
-        port = process.port
-        clients = [socket.create_connection((HERE, port), PATIENCE) for _ in range(12)]
-        for client in clients:
-            client.sendall(b"x")
-        assert process.line("^full: (.*)$")[1] == "too many open files"
-        process.stdin.write(b"x")
-        assert int(process.line(r"^rounds (\d+)$")[1]) < 30
-        for client in clients:  # each client leaves once it was served, which makes room for the next
-            assert client.recv(1) == b"x"
-            client.close()
-        process.stdin.close()
-        assert process.line(r"^pauses (\d+)$")[1] == "1"
-        assert process.wait() == 0
+def test_running_out_of_descriptors_slows_down_and_recovers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the system is full a server reports it once, does not spin, and accepts again when a client leaves."""
+    real = listening.listen_tcp
+    many = [errno.EMFILE] * 1000
+
+    def troubled(family: int, sockaddr: tuple[object, ...]) -> socket.socket:
+        sock = Troubled(fileno=real(family, sockaddr).detach())
+        sock.setblocking(False)
+        sock.troubles = []
+        return sock
+
+    async def script(server: Server) -> None:
+        (sock,) = server.listener.sockets
+        assert isinstance(sock, Troubled)
+        with Client(server.listener) as client:
+            assert await client.exchange(b"x") == b"x"
+            sock.troubles = many.copy()
+            with Client(server.listener) as waiting:
+                waiting.socket.sendall(b"y")
+                await sleep(5)
+                assert len(many) - 30 < len(sock.troubles) < len(many)
+                sock.troubles = []
+                left_at = now()
+                client.socket.close()
+                assert await waiting.receive() == b"y"
+                assert now() == left_at
+        server.stop.set()
+
+    monkeypatch.setattr(listening, "listen_tcp", troubled)
+    server = serving(script, endpoint=Endpoint(HERE, 0))
+    assert [event.cause for event in server.seen(Paused)] == ["too many open files"]
 
 
 # -- unix sockets

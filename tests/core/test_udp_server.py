@@ -161,26 +161,35 @@ async def talk(room: Room, served: Served, data: bytes, size: int, number: int =
     await client.send_cut(data, size)
 
 
-def test_a_count_ends_the_server_in_the_middle_of_a_burst() -> None:
-    """The handler gets exactly as many datagrams as the limit, even if a burst has more."""
+def says(*sent: tuple[bytes, int, int], stops: bool = False) -> Callable[[Room, Served], Awaitable[None]]:
+    """A script that talks: each has the data, the size of its datagrams, and the number of the address."""
 
     async def script(room: Room, served: Served) -> None:
-        await talk(room, served, b"aabbccdd", 2)
+        for each in sent:
+            await talk(room, served, *each)
+        if stops:
+            served.stop.set()
 
-    served = serving(script, limit=3)
+    return script
+
+
+def test_a_count_ends_the_server_in_the_middle_of_a_burst() -> None:
+    """The handler gets exactly as many datagrams as the limit, even if a burst has more."""
+    served = serving(says((b"aabbccdd", 2, 0)), limit=3)
     assert served.data == [b"aa", b"bb", b"cc"] and served.failure is None
 
 
 @pytest.mark.ipv6
 def test_what_came_before_the_end_is_still_handed_over() -> None:
     """At ``stop`` the datagrams that are still queued, on all sockets, are handled."""
-
-    async def script(room: Room, served: Served) -> None:
-        await talk(room, served, b"abc", 1, 0)
-        await talk(room, served, b"def", 1, 1)
-        served.stop.set()
-
-    assert sorted(serving(script).data) == [b"a", b"b", b"c", b"d", b"e", b"f"]
+    assert sorted(serving(says((b"abc", 1, 0), (b"def", 1, 1), stops=True)).data) == [
+        b"a",
+        b"b",
+        b"c",
+        b"d",
+        b"e",
+        b"f",
+    ]
 
 
 def test_a_stuck_handler_gets_a_second_to_end() -> None:
@@ -197,11 +206,7 @@ def test_a_stuck_handler_gets_a_second_to_end() -> None:
 
 def test_the_last_of_a_count_has_time() -> None:
     """At the limit the handler may take as long as it needs; only ``stop`` limits its time."""
-
-    async def script(room: Room, served: Served) -> None:
-        await talk(room, served, b"a", 1)
-
-    served = serving(script, limit=1, pause=3600.0)
+    served = serving(says((b"a", 1, 0)), limit=1, pause=3600.0)
     assert served.data == [b"a"] and served.failure is None
     assert not served.stop.is_set() and served.ended_at == pytest.approx(3600.0)
 
@@ -209,12 +214,7 @@ def test_the_last_of_a_count_has_time() -> None:
 @pytest.mark.ipv6
 def test_every_address_is_served() -> None:
     """All addresses are served, and the handler gets the bursts of one socket at a time."""
-
-    async def script(room: Room, served: Served) -> None:
-        for _ in range(3):
-            await talk(room, served, b"4", 1, 0)
-            await talk(room, served, b"6", 1, 1)
-
+    script = says(*[(b"4", 1, 0), (b"6", 1, 1)] * 3)
     assert sorted(serving(script, limit=6).data) == [b"4"] * 3 + [b"6"] * 3
 
 
@@ -285,11 +285,7 @@ def test_drops_are_reported() -> None:
     """When the server ends it reports the number of dropped datagrams, as a lower bound where some may be joined."""
 
     async def script(room: Room, served: Served) -> None:
-        (sock, _) = served.bound.sockets
-        sock._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-        sender = room.plain()
-        for _ in range(100):
-            sender.sendto(b"x" * 100, sock._sock.getsockname())
+        room.overflow(served.bound.sockets[0])
         served.stop.set()
 
     served = serving(script)

@@ -80,10 +80,7 @@ async def test_datagrams_that_the_system_dropped_are_reported(room: Room) -> Non
     """Their number, a lower bound where some may be joined, is reported at the end, once."""
     bound = await room.bind(HERE)
     (sock,) = bound.sockets
-    sock._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-    sender = room.plain()
-    for _ in range(100):
-        sender.sendto(b"x" * 100, sock._sock.getsockname())
+    room.overflow(sock)
     events: list[CoreEvent] = []
     listener = DatagramListener(bound, events.append)
     async with Group() as group:

@@ -46,6 +46,13 @@ class Room:
         sock.bind((host, 0))
         return sock
 
+    def overflow(self, server: Datagram) -> None:
+        """Send 100 datagrams of 100 bytes to a socket, and give it room for a few of them."""
+        server._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        sender = self.plain()
+        for _ in range(100):
+            sender.sendto(b"x" * 100, server._sock.getsockname())
+
 
 def run(script: Callable[[Room], Awaitable[Any]], clock: kernel.Clock | None = None) -> Any:
     """Run a script on the kernel. One that hangs fails."""
