@@ -1,13 +1,23 @@
-"""JSON Lines: one object per line, in printable ASCII, so no value can break the line or control a terminal."""
+"""JSON Lines: one object per line, in printable ASCII, so no value can break the line or control a terminal.
 
+A byte of a path or name that is not UTF-8 is written as in messages, so the parsed text has the four characters
+``\\xff``: half a surrogate pair, as ``os.fsdecode`` keeps it, is no text (RFC 8259, section 8.2), and strict parsers
+refuse it.
+"""
+
+import re
 import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from netkit.core.errors import Exit, Failure
+from netkit.output.escape import printable
 
 if TYPE_CHECKING:
     from netkit.core.address import Endpoint
+
+# A backslash or a surrogate pair as JSON writes them, or half a pair, which is the group.
+_SURROGATES = re.compile(r"\\\\|\\ud[89ab]..\\ud[c-f]..|\\u(d[89a-f]..)")
 
 
 def record(event: str, /, command: str, **fields: Any) -> str:
@@ -20,7 +30,12 @@ def line(**fields: Any) -> str:
     import json
 
     given = {name: value for name, value in fields.items() if value is not None}
-    return json.dumps(given).replace("\x7f", "\\u007f")
+    text = json.dumps(given).replace("\x7f", "\\u007f")
+    return _SURROGATES.sub(_visible, text) if "\\ud" in text else text
+
+
+def _visible(found: re.Match[str]) -> str:
+    return found[0] if found[1] is None else "\\" + printable(chr(int(found[1], 16)))
 
 
 def moment() -> str:

@@ -12,7 +12,7 @@ from netkit.core.errors import Exit, Failure
 from netkit.output import jsonl
 from netkit.output.jsonl import octets, record
 
-EVIL = "a\nb\x1b[31m\x7f\x9b‮\udcff"
+EVIL = "a\nb\x1b[31m\x7f\x9b‮"
 
 
 def test_a_record_is_one_line_of_printable_ascii() -> None:
@@ -22,6 +22,40 @@ def test_a_record_is_one_line_of_printable_ascii() -> None:
     found = json.loads(line)
     assert found.pop("time").endswith("Z")
     assert found == {"command": "connect", "event": "closed", "reason": EVIL}
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("\udcff", r"\xff"),
+        ("a\udc80\udcffb", r"a\x80\xffb"),
+        ("\ud83d-\ude00", r"\ud83d-\ude00"),
+        ("\udcff\U0001f480\udcff", "\\xff\U0001f480\\xff"),  # whose second half is \udc80
+        (r"\udcff", r"\udcff"),
+        ("\\\udcff", r"\\xff"),
+        ("é\ud7ff\ue000\uffff\U0001f600", "é\ud7ff\ue000\uffff\U0001f600"),
+    ],
+)
+def test_what_is_no_text_is_escaped_as_in_messages(text: str, read: str) -> None:
+    """Half a surrogate pair, which strict parsers refuse, is written as the byte it stands for; all else is kept."""
+    for value in (text, [text], {text: {"name": text}}):
+        line = record("any", "connect", value=value)
+        found = json.loads(line)["value"]
+        assert json.dumps(found) in line
+        assert found == json.loads(json.dumps(value).replace(json.dumps(text), json.dumps(read)))
+
+
+@given(st.text(st.characters() | st.sampled_from("\ud83d\ude00\udc80\udcff\\")))
+def test_every_line_is_unicode(text: str) -> None:
+    """What is parsed can be encoded, whatever the text, and is the same if the text can be."""
+    found = json.loads(record("any", "connect", value=text))["value"]
+    found.encode()
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        pass
+    else:
+        assert found == text
 
 
 def test_the_time_is_now() -> None:
