@@ -1,7 +1,7 @@
 """Answers to look-ups as lines, as JSON or, on a terminal, as a table. Foreign text is printable ASCII."""
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from netkit.core.errors import NAME_PRECEDENCE, Exit, Failure, most_severe
@@ -36,7 +36,7 @@ async def write(words: Sequence[str], how: Query, view: View, verbosity: Verbosi
         else:
             note(Outcome("", await local_host(how)))
         if table:
-            stdout.write(_table(table, coloured=view.coloured(STDOUT)))
+            await stdout.write_each(_table(table, coloured=view.coloured(STDOUT)))
     return most_severe(failures.values(), NAME_PRECEDENCE).exit if failures else Exit.OK
 
 
@@ -55,7 +55,7 @@ def _lines(answer: Answer, *, named: bool) -> str:
     return "".join(lines)
 
 
-def _table(answers: Sequence[Answer], *, coloured: bool) -> str:
+def _table(answers: Sequence[Answer], *, coloured: bool) -> Iterator[str]:
     from netkit.output.terminal.tables import drawn, fitted
 
     heads = ["NAME", "ANSWER", "CANONICAL NAME", "TIME"]
@@ -66,8 +66,8 @@ def _table(answers: Sequence[Answer], *, coloured: bool) -> str:
         rest = [answer.canonical or "", duration(answer.seconds), *server]
         rows += [[answer.name or value.kind, str(value), *rest] for value in answer.values]
     heads += ["SERVER"] if asked else []
-    made = fitted(heads, rows, terminal_size(STDOUT).columns, wrapped="ANSWER", right=["TIME"])
-    return drawn(made, coloured=coloured)
+    picture = fitted(heads, rows, terminal_size(STDOUT).columns, wrapped="ANSWER", right=["TIME"])
+    return drawn(picture, len(rows), coloured=coloured)
 
 
 def _json(answer: Answer) -> str:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 from netkit.core.errors import Exit, Failure
-from netkit.core.kernel import checkpoint, sleep
+from netkit.core.kernel import sleep
 from netkit.core.sockdiag import LISTEN
 from netkit.output.columns import aligned
 from netkit.output.console import STDOUT, View, draws, hint
@@ -32,9 +32,7 @@ async def write(wanted: Wanted, view: View, *, json: bool) -> None:
         else:
             from netkit.output.terminal.sockets import socket_tables
 
-            for piece in socket_tables(found, coloured=view.coloured(STDOUT)):
-                stdout.write(piece)
-                await checkpoint()
+            await stdout.write_each(socket_tables(found, coloured=view.coloured(STDOUT)))
     if wanted.port is not None and not json and any(_is_hidden(owned) for owned in found):
         hint("only root sees the processes of other users")
 

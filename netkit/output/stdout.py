@@ -1,9 +1,9 @@
 """A queued writer to stdout, so that a slow reader blocks no task; producers without a limit wait for ``room``."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
-from netkit.core.kernel import Group
+from netkit.core.kernel import Group, checkpoint
 from netkit.core.stdio import FileStream
 from netkit.core.sync import Condition
 from netkit.output.console import STDOUT
@@ -25,6 +25,12 @@ class StdoutWriter:
         self._waiting.append(text)
         self._size += len(text)
         self._changed.notify_all()
+
+    async def write_each(self, pieces: Iterable[str]) -> None:
+        """Write pieces, which may take time to make, in order. Between two, other tasks run, and signals are heard."""
+        for piece in pieces:
+            self.write(piece)
+            await checkpoint()
 
     async def room(self) -> None:
         """Wait while the queue is too long."""

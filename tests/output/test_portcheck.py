@@ -44,7 +44,7 @@ class Scene(NamedTuple):
             result = Result(target.place, port or None, target.protocol, probe, word=target.word, number=number)
             summary.note(result)
             text += writer.write(result)
-        return text + writer.end(summary.failure(1.0))
+        return text + "".join(writer.end(summary.failure(1.0)))
 
 
 SCENES = {

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -41,6 +42,31 @@ def test_text_comes_in_its_order_and_whole() -> None:
         run(main())
         wanted = "".join(f"{number}\n" for number in range(1000)).encode()
         assert read_all(fd, len(wanted)) == wanted
+
+
+def test_other_tasks_run_between_pieces() -> None:
+    """``write_each`` writes pieces in order, and between two of them it can be cancelled, as by a signal."""
+    made: list[str] = []
+
+    def pieces() -> Iterator[str]:
+        for number in range(3):
+            made.append(f"{number}\n")
+            yield made[-1]
+
+    async def main(*, stops: bool) -> None:
+        async with stdout_writer() as stdout, Group() as group:
+            group.start_soon(stdout.write_each(pieces()))
+            while stops and not made:
+                await checkpoint()
+            if stops:
+                group.cancel()
+
+    with pipe_in_place_of(1) as fd:
+        run(main(stops=False))
+        assert read_all(fd, 6) == b"0\n1\n2\n"
+        made.clear()
+        run(main(stops=True))
+        assert made == ["0\n"]
 
 
 def test_a_reader_is_waited_for() -> None:

@@ -75,13 +75,12 @@ class Tap(Writer):
             lines.append(f"  time_ms: {time_of(result)}")
         return "\n".join([*lines, "  ...\n"])
 
-    def end(self, failure: Failure | None) -> str:
+    def end(self, failure: Failure | None) -> Iterator[str]:
         if self.summary.any_port:
-            return self._test("not ok", printable(failure.action)) if failure else self._test("ok", _ANY)
-        return "".join(
-            self._test("ok" if group.met else "not ok", f"{printable(str(group))}: {_ANY}")
-            for group in self.summary.groups()
-        )
+            yield self._test("not ok", printable(failure.action)) if failure else self._test("ok", _ANY)
+            return
+        for group in self.summary.groups():
+            yield self._test("ok" if group.met else "not ok", f"{printable(str(group))}: {_ANY}")
 
     def _test(self, outcome: str, title: str) -> str:
         self._number += 1
@@ -118,15 +117,16 @@ class Junit(Writer):
             self._fail(name, time, probe.state, f"{probe.state}: {detail(result)}{where}")
         return ""
 
-    def end(self, failure: Failure | None) -> str:
+    def end(self, failure: Failure | None) -> Iterator[str]:
         if self.summary.any_port and failure:
             self._fail("any", "0", "any", printable(str(failure)))
         elif not self.summary.any_port:
             for name, text in _missed_groups(self.summary):
                 self._fail(name, "0", "any", text)
         counts = f'tests="{len(self._cases)}" failures="{self._failed}" errors="0" skipped="{self._skipped}"'
-        head = f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuite name="netkit portcheck" {counts}>\n'
-        return head + "".join(self._cases) + "</testsuite>\n"
+        yield f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuite name="netkit portcheck" {counts}>\n'
+        yield "".join(self._cases)
+        yield "</testsuite>\n"
 
     def _fail(self, name: str, time: str, kind: str, message: str) -> None:
         self._failed += 1
@@ -157,10 +157,11 @@ class Github(Lines):
             return _defused(self.line(result))
         return _annotation(f"{port_name(result)} {result.probe.state}", detail(result))
 
-    def end(self, failure: Failure | None) -> str:
-        if self.summary.any_port:
-            return _annotation(failure.action, printable(str(failure))) if failure else ""
-        return "".join(_annotation(name, text) for name, text in _missed_groups(self.summary))
+    def end(self, failure: Failure | None) -> Iterator[str]:
+        if not self.summary.any_port:
+            yield from (_annotation(name, text) for name, text in _missed_groups(self.summary))
+        elif failure:
+            yield _annotation(failure.action, printable(str(failure)))
 
 
 def _defused(text: str) -> str:

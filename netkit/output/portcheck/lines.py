@@ -1,6 +1,7 @@
 """The results of a port check as lines, one for each port, with tabs between their cells."""
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from netkit.core.errors import Failure
@@ -40,14 +41,12 @@ class Lines(Writer):
             self._held.setdefault(kind, []).append(result)
         return ""
 
-    def end(self, failure: Failure | None) -> str:
-        shown: list[str] = []
+    def end(self, failure: Failure | None) -> Iterator[str]:
         for (number, state), count in self._counts.items():
             if count <= COLLAPSE_AFTER:
-                shown += map(self.line, self._held[number, state])
+                yield from map(self.line, self._held[number, state])
             else:
                 self.summed_up.append(f"{self.summary.targets[number].place}: {count} ports {state}")
-        return "".join(shown)
 
     def line(self, result: Result) -> str:
         """The line of a port, and its certificates if they are wanted."""

@@ -64,7 +64,7 @@ async def write(
             group.cancel()
         seconds = now() - begun
         failure = summary.failure(seconds, watch.why if watch else None, named=not writer.names_all)
-        stdout.write(writer.end(failure))
+        await stdout.write_each(writer.end(failure))
     for line in writer.summed_up if len(summary.targets) > 1 else ():
         console.say(f"{console.program}: {line}")
     told = verbosity.json or (failure is None and (watch or summary.looks_around or writer.summed_up))

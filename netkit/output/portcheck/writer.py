@@ -26,9 +26,9 @@ COLOURS = {
 class Writer:
     """Returns the text to write at the beginning, for each result, and at the end. This one writes nothing.
 
-    With ``chains``, the peers' certificates are written. After ``end``, ``summed_up`` has the lines that stand for many
-    results in the same state. ``shows`` says that ``show`` draws on stderr, and ``names_all`` that the reader of stderr
-    also sees stdout, so the failure need not name the ports.
+    With ``chains``, the peers' certificates are written. After all of ``end``, ``summed_up`` has the lines that stand
+    for many results in the same state. ``shows`` says that ``show`` draws on stderr, and ``names_all`` that the reader
+    of stderr also sees stdout, so the failure need not name the ports.
     """
 
     shows = names_all = False
@@ -46,9 +46,9 @@ class Writer:
         """The text for a result."""
         return ""
 
-    def end(self, failure: Failure | None) -> str:
-        """The text after all results; ``failure`` is that of the whole check."""
-        return ""
+    def end(self, failure: Failure | None) -> Iterator[str]:
+        """The text after all results, in pieces that are quickly made; ``failure`` is that of the whole check."""
+        return iter(())
 
     def chain(self, result: Result) -> str:
         """The peer's certificates in PEM, if they are wanted."""

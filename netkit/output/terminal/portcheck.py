@@ -1,7 +1,8 @@
 """The results of a port check as a table on a terminal."""
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from socket import inet_pton
 
 from rich.console import Group, RenderableType
@@ -16,9 +17,11 @@ from netkit.output.portcheck.lines import Lines
 from netkit.output.portcheck.writer import colour, detail
 from netkit.output.terminal.progress import check_bar
 from netkit.output.terminal.screen import animate, rows
-from netkit.output.terminal.tables import drawn, fitted
+from netkit.output.terminal.tables import WHOLE, Picture, drawn, fitted
 from netkit.services.portcheck.check import Result, Summary
 from netkit.services.portcheck.watch import Watch
+
+_Row = tuple[Result, list[str | Text]]  # and its cells
 
 
 class PortTable(Lines):
@@ -26,20 +29,19 @@ class PortTable(Lines):
 
     def __init__(self, summary: Summary, *, each_port: bool, chains: bool, view: View) -> None:
         super().__init__(summary, each_port=each_port, chains=chains, view=view)
-        self._rows: list[Result] = []
+        self._rows: list[_Row] = []
         self._coloured = view.coloured(STDOUT)
         self.names_all = same_terminal(STDOUT, STDERR)
 
     def line(self, result: Result) -> str:
-        self._rows.append(result)
+        self._rows.append((result, _cells(result)))
         return ""
 
-    def end(self, failure: Failure | None) -> str:
-        super().end(failure)
-        if not self._rows:
-            return ""
-        results = sorted(self._rows, key=self._place)
-        return drawn(self._table(results), coloured=self._coloured) + "".join(map(self.chain, results))
+    def end(self, failure: Failure | None) -> Iterator[str]:
+        yield from super().end(failure)
+        self._rows.sort(key=self._place)
+        yield from drawn(self._picture(self._rows), len(self._rows), coloured=self._coloured)
+        yield from filter(None, (self.chain(result) for result, _ in self._rows))
 
     async def show(self, watch: Watch | None) -> None:
         if self.view.moving_after is None or watch is not None:
@@ -56,18 +58,22 @@ class PortTable(Lines):
 
         await animate(STDOUT, picture, coloured=self._coloured, after=self.view.moving_after)
 
-    def _first(self, lines: int) -> list[Result]:
+    def _first(self, lines: int) -> list[_Row]:
         """As many results as a table of ``lines`` lines has room for, at least one."""
         first = heapq.nsmallest(lines, self._rows, key=self._place)
         while len(first) > 1 and (height := len(rows(self._table(first), STDOUT, coloured=False))) > lines:
             del first[max(len(first) * lines // height, 1) :]
         return first
 
-    def _table(self, results: Sequence[Result]) -> RenderableType:
-        heads, room = ("TARGET", "ADDRESS", "STATE", "TIME", "DETAIL"), terminal_size(STDOUT).columns
-        return fitted(heads, map(_cells, results), room, wrapped="DETAIL", right=["TIME"])
+    def _table(self, some: Sequence[_Row]) -> RenderableType:
+        return self._picture(some)(WHOLE, True)
 
-    def _place(self, result: Result) -> tuple[int, bytes, int]:
+    def _picture(self, some: Sequence[_Row]) -> Picture:
+        heads, room = ("TARGET", "ADDRESS", "STATE", "TIME", "DETAIL"), terminal_size(STDOUT).columns
+        return fitted(heads, (cells for _, cells in some), room, wrapped="DETAIL", right=["TIME"])
+
+    def _place(self, row: _Row) -> tuple[int, bytes, int]:
+        result, _ = row
         host = result.host if self.summary.targets[result.number].is_network else ""
         family = family_of(host)
         return result.number, inet_pton(family, host) if family else b"", result.port or 0
@@ -76,4 +82,9 @@ class PortTable(Lines):
 def _cells(result: Result) -> list[str | Text]:
     probe = result.probe
     time = "-" if probe.seconds is None else duration(probe.seconds)
-    return [str(result), probe.address or "-", Text(probe.state, style=colour(probe)), time, detail(result)]
+    return [str(result), probe.address or "-", _coloured(probe.state, colour(probe)), time, detail(result)]
+
+
+@lru_cache
+def _coloured(state: str, colour: str) -> Text:
+    return Text(state, style=colour)

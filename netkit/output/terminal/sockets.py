@@ -16,18 +16,19 @@ from netkit.services.sockets import Owned, is_listening
 
 _ENDS, _NAMES = ("LOCAL", "PEER"), ("USER", "PROCESS")
 _WHOLE, _PART = 21, 8  # columns: of an IPv4 address with its port, and the least for names
-_PIECE = 100  # rows that are drawn at once, which takes some 50 ms
 
 
 def socket_tables(found: Sequence[Owned], *, coloured: bool) -> Iterator[str]:
-    """Yield the text of the table of sockets, some rows at a time."""
+    """The text of the table of sockets, some rows at a time."""
     rows = [*map(cells, found)]
     room = terminal_size(STDOUT).columns
     columns = _fitted([HEADS, *rows], room)
-    for at in range(0, len(found), _PIECE):
-        some = found[at : at + _PIECE], rows[at : at + _PIECE]
-        piece = Group(*_paragraphs(*some, room)) if columns is None else _socket_table(*some, columns, headed=not at)
-        yield drawn(piece, coloured=coloured)
+
+    def picture(part: slice, headed: bool) -> RenderableType:
+        some = found[part], rows[part]
+        return Group(*_paragraphs(*some, room)) if columns is None else _socket_table(*some, columns, headed=headed)
+
+    return drawn(picture, len(found), coloured=coloured)
 
 
 async def watch_sockets(look: Callable[[], Sequence[Owned]], every: float, *, coloured: bool) -> None:

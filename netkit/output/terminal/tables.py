@@ -4,7 +4,7 @@ Foreign text is made printable and passed as Text, so that rich finds no markup 
 """
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -13,32 +13,45 @@ from rich.text import Text
 from netkit.output.columns import widths
 from netkit.output.console import STDOUT
 from netkit.output.escape import printable
-from netkit.output.terminal.screen import rows
+from netkit.output.terminal import screen
 
 _GAP, _INDENT = 2, 2  # columns
 _READABLE = 20  # columns: sentences are not wrapped to less
+_PIECE = 100  # rows that are drawn at once, which takes some 50 ms
+
+Picture = Callable[[slice, bool], RenderableType]  # of these rows of a table, with its heads or without
+WHOLE = slice(None)
 
 
 def fitted(
     heads: Sequence[str], cells: Iterable[Sequence[str | Text]], room: int, *, wrapped: str, right: Sequence[str] = ()
-) -> RenderableType:
+) -> Picture:
     """A table that fits ``room`` columns. Only its column ``wrapped`` is wrapped between words, if need be.
 
     If that leaves too little for it, each row becomes a paragraph. A cell that is a str is made printable.
     """
-    texts = [[cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row] for row in cells]
-    plain = [heads, *([text.plain for text in row] for row in texts)]
+    rows = [[cell if isinstance(cell, Text) else printable(cell) for cell in row] for row in cells]
+    plain = [heads, *([str(cell) for cell in row] for row in rows)]
     natural = widths(plain)
     at = heads.index(wrapped)
     left = room - (sum(natural) - natural[at]) - _GAP * (len(heads) - 1)
     words = (len(word) for row in plain for word in row[at].split())
     unbroken = max((length for length in words if length <= room - _INDENT), default=0)
-    if left < min(natural[at], max(_READABLE, unbroken)):
-        return Group(*(paragraph(row, room) for row in texts))
-    made = table(heads, texts, right=right)
+    narrow = left < min(natural[at], max(_READABLE, unbroken))
     if natural[at] > left:
-        made.columns[at].max_width = max(left - _GAP, 1)  # rich 13.3 counts a gap behind the last column, too
-    return made
+        natural[at] = max(left - _GAP, 1)  # rich 13.3 counts a gap behind the last column, too
+
+    def picture(part: slice, headed: bool) -> RenderableType:
+        texts = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows[part]]
+        if narrow:
+            return Group(*(paragraph(row, room) for row in texts))
+        made = table(heads, texts, right=right)
+        made.show_header = headed
+        for column, width in zip(made.columns, natural, strict=True):
+            column.min_width = column.max_width = width
+        return made
+
+    return picture
 
 
 def paragraph(cells: Iterable[Text], room: int) -> Text:
@@ -72,6 +85,8 @@ def table(heads: Sequence[str], cells: Iterable[Sequence[Text]], *, right: Seque
     return made
 
 
-def drawn(what: RenderableType, *, coloured: bool) -> str:
-    """The text that draws ``what`` on stdout's terminal."""
-    return "".join(row + "\n" for row in rows(what, STDOUT, coloured=coloured))
+def drawn(picture: Picture, count: int, *, coloured: bool) -> Iterator[str]:
+    """Yield the text that draws a table of ``count`` rows on stdout's terminal, some rows at a time."""
+    for at in range(0, count, _PIECE):
+        piece = picture(slice(at, at + _PIECE), not at)
+        yield "".join(line + "\n" for line in screen.rows(piece, STDOUT, coloured=coloured))

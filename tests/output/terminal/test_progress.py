@@ -107,6 +107,26 @@ def test_a_check_is_one_row(columns: int, wanted: str) -> None:
     assert row.rstrip() == wanted
 
 
+def table_of(ports: int) -> portcheck.PortTable:
+    """Return a table with so many ports, which came in the reverse order."""
+    summary = Summary(Check(), [Target("127.0.0.1", tuple(range(1, ports + 1)))])
+    table = portcheck.PortTable(summary, each_port=True, chains=False, view=View())
+    for port in range(ports, 0, -1):
+        probe = ProbeResult(CLOSED, "connection refused", Exit.CONNECT, "127.0.0.1", 0.001)
+        table.write(Result("127.0.0.1", port, "tcp", probe, number=0))
+    return table
+
+
+def test_a_long_table_is_written_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table at the end comes some rows at a time, so that a signal is heard meanwhile, with one head."""
+    for module in (portcheck, screen):
+        monkeypatch.setattr(module, "terminal_size", lambda fd: os.terminal_size((80, 24)))
+    pieces = [piece.splitlines() for piece in table_of(250).end(None)]
+    assert [len(piece) for piece in pieces] == [101, 100, 50]
+    head, *rows = (line.split()[0] for piece in pieces for line in piece)
+    assert "TARGET" in head and rows == [f"127.0.0.1:{port}" for port in range(1, 251)]
+
+
 @pytest.mark.parametrize(("columns", "lines", "shown"), [(80, 12, 9), (40, 12, 5), (40, 3, 1)])
 def test_a_table_that_grows_fits_the_screen(
     columns: int, lines: int, shown: int, monkeypatch: pytest.MonkeyPatch
@@ -114,11 +134,7 @@ def test_a_table_that_grows_fits_the_screen(
     """A growing table shows as many ports as fit the screen, even if each takes several lines."""
     for module in (portcheck, screen):
         monkeypatch.setattr(module, "terminal_size", lambda fd: os.terminal_size((columns, lines)))
-    summary = Summary(Check(), [Target("127.0.0.1", tuple(range(1, 31)))])
-    table = portcheck.PortTable(summary, each_port=True, chains=False, view=View())
-    for port in range(1, 31):
-        probe = ProbeResult(CLOSED, "connection refused", Exit.CONNECT, "127.0.0.1", 0.001)
-        table.write(Result("127.0.0.1", port, "tcp", probe, number=0))
+    table = table_of(30)
     first = table._first(lines - 2)
-    assert [result.port for result in first] == [*range(1, shown + 1)]
+    assert [result.port for result, _ in first] == [*range(1, shown + 1)]
     assert shown == 1 or len(screen.rows(table._table(first), 1, coloured=False)) <= lines - 2

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import RenderableType
 
 from netkit.core.events import Timed
 from netkit.output import timeline
 from netkit.output.terminal import screen
-from netkit.output.terminal.tables import fitted
+from netkit.output.terminal.tables import WHOLE, drawn, fitted
 from tests.support import netkit, peer, read_all
 from tests.support.data import HOSTILE
 from tests.support.namespaces import FIREWALL, separate
@@ -35,11 +36,11 @@ PORTS = [
 ]
 
 
-def drawn(cells: list[list[str]], columns: int) -> list[str]:
+def lines_of(cells: list[list[str]], columns: int) -> list[str]:
     """Return the lines of a table on a terminal of this width."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(screen, "terminal_size", lambda fd: os.terminal_size((columns, 24)))
-        made = fitted(HEADS, cells, columns, wrapped="DETAIL")
+        made = fitted(HEADS, cells, columns, wrapped="DETAIL")(WHOLE, True)
         return [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in screen.rows(made, 1, coloured=False)]
 
 
@@ -91,16 +92,37 @@ db:2  open
 )
 def test_a_table_fits_the_terminal(columns: int, wanted: str) -> None:
     """The last column is folded between words; if the terminal is too narrow for columns, each row is a paragraph."""
-    assert drawn(PORTS, columns) == wanted.strip().splitlines()
+    assert lines_of(PORTS, columns) == wanted.strip().splitlines()
 
 
 @given(st.lists(st.lists(st.text("ab -", max_size=40), min_size=3, max_size=3), min_size=1), st.integers(3, 90))
 def test_nothing_of_a_table_is_lost(cells: list[list[str]], columns: int) -> None:
     """At any width no line of a table is too long, and no text is lost."""
-    lines = drawn(cells, columns)
+    lines = lines_of(cells, columns)
     assert max(map(len, lines)) <= columns
     letters = "".join(lines).translate({ord(each): None for each in " -TARGESDIL"})
     assert sorted(letters) == sorted("".join("".join(row) for row in cells).replace(" ", "").replace("-", ""))
+
+
+@pytest.mark.parametrize("wrapped", ["STATE", "DETAIL"])
+@pytest.mark.parametrize("columns", [80, 50, 20])
+def test_a_long_table_is_drawn_in_pieces(columns: int, wrapped: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than 100 rows are drawn at once, only when asked for, and together they are the table as a whole."""
+    monkeypatch.setattr(screen, "terminal_size", lambda fd: os.terminal_size((columns, 24)))
+    cells = [[f"db:{number}", "word " * (number % 90 // 10), "x" * (number // 30)] for number in range(250)]
+    picture = fitted(HEADS, cells, columns, wrapped=wrapped)
+    parts: list[range] = []
+
+    def noted(part: slice, headed: bool) -> RenderableType:
+        parts.append(range(250)[part])
+        return picture(part, headed)
+
+    text = ""
+    for number, piece in enumerate(drawn(noted, 250, coloured=True), 1):
+        assert len(parts) == number
+        text += piece
+    assert parts == [range(0, 100), range(100, 200), range(200, 250)]
+    assert text.splitlines() == screen.rows(picture(WHOLE, True), 1, coloured=True)
 
 
 def test_times_on_a_narrow_terminal() -> None:
