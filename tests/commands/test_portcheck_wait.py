@@ -5,28 +5,14 @@ import os
 import re
 import signal
 import socket
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from netkit.core import events
-from netkit.core.errors import Exit
-from netkit.core.kernel import sleep
-from netkit.output.terminal import board, screen
-from netkit.services.portcheck.check import CLOSED, FILTERED, OPEN, Check, ProbeResult, Result, Summary
-from netkit.services.portcheck.targets import Target
-from netkit.services.portcheck.watch import Watch
-from tests.clock import run
 from tests.support import died_by, free_port, netkit, peer, read_all, running
 from tests.support.namespaces import as_process_1
 from tests.support.peers import outlast
 from tests.support.terminals import Shown, on_terminal, watched
-
-REFUSED = ProbeResult(CLOSED, "connection refused", Exit.CONNECT, "10.0.0.7")
-READY = ProbeResult(OPEN, "", Exit.OK, "10.0.0.5")
-
 
 # -- lines
 
@@ -113,132 +99,7 @@ def test_closed_is_what_is_waited_for() -> None:
     )
 
 
-def changes(target: Target, *results: Result) -> list[str]:
-    """Return the state in each change that is reported."""
-    told: list[events.Changed] = []
-
-    def note(event: Any) -> None:
-        told.append(event)
-
-    async def main() -> None:
-        watch = Watch(Summary(Check(), [target]), 30.0, note)
-        for result in results:
-            watch.tried(result)
-
-    run(main())
-    return [f"{each.state} {each.reason}".rstrip() for each in told]
-
-
-def test_what_is_a_change() -> None:
-    """A reason that only differs by its time is no change; for a range only its summary counts."""
-    said = [f"accepted, then closed by the peer after {time}" for time in ("1.5 ms", "12 ms", "1 s")]
-    single = [ProbeResult(CLOSED, reason, Exit.CONNECT) for reason in (*said, "connection refused")]
-    results = [Result("db", 80, "tcp", probe) for probe in single]
-    assert changes(Target("db", (80,)), *results) == [f"closed {said[0]}", "closed connection refused"]
-    silent = ProbeResult(FILTERED, "no answer", Exit.TIMEOUT)
-    in_turn = [(80, REFUSED), (81, silent), (80, REFUSED), (81, silent), (80, silent), (81, READY)]
-    results = [Result("db", port, "tcp", probe) for port, probe in in_turn]
-    found = changes(Target("db", (80, 81)), *results)
-    assert found == ["not ready 1 closed, 1 filtered", "filtered no answer", "open"]
-
-
-def cost(size: int) -> int:
-    """Return how many functions are called for the second try of one of so many hosts."""
-    calls = 0
-
-    def count(frame: Any, event: str, argument: Any) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    async def main() -> None:
-        watch = Watch(Summary(Check(), [Target("db", tuple(range(1, size + 1)))]), 30.0, events.ignore)
-        results = [Result("db", port, "tcp", REFUSED) for port in range(1, size + 1)]
-        for result in results:
-            watch.tried(result)
-        sys.setprofile(count)
-        try:
-            watch.tried(results[0])
-        finally:
-            sys.setprofile(None)
-
-    run(main())
-    return calls
-
-
-def test_a_try_costs_the_same_whatever_the_number_of_ports() -> None:
-    """With each result of a large range the row is not counted anew, which would take minutes for a round."""
-    assert cost(10) == cost(1000)
-
-
 # -- on a terminal
-
-SKETCH = [
-    "waiting for 4 targets, 21 s left",
-    "  db:5432         ready   after 2.1 s",
-    "  cache:6379      closed  connection refused (10.0.0.7)  try 3  0.5 s ago",
-    "  mq:5672-5680    trying",
-    "  nosuch.test:80  trying",
-]
-NARROW = [
-    "waiting for 4 targets, 21 s left",
-    "  db:5432         ready   after 2.1 s",
-    "  cache:6379      closed  connection re…",
-    "  mq:5672-5680    trying",
-    "  nosuch.test:80  trying",
-]
-TIGHT = [
-    "waiting for 4 targets, 21 s left",
-    "  db:5432         ready   after 2.1 s",
-    "  cache:6379      closed  connection refused   try 3",
-    "  mq:5672-5680    trying",
-    "  nosuch.test:80  trying",
-]
-LOW = [
-    "waiting for 4 targets, 21 s left",
-    "  cache:6379    closed  connection refused (10.0.0.7)  try 3  0.5 s ago",
-    "  mq:5672-5680  trying",
-    "  and 2 more",
-]
-
-
-def drawn(watch: Watch, columns: int, lines: int) -> list[str]:
-    """Return the lines of the board on a terminal of this size."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (board, screen):
-            patch.setattr(module, "terminal_size", lambda fd: os.terminal_size((columns, lines)))
-        return screen.rows(board.board(watch), 2, coloured=False)
-
-
-@pytest.mark.parametrize(
-    ("columns", "lines", "wanted"),
-    [(80, 24, SKETCH), (52, 24, TIGHT), (40, 24, NARROW), (80, 5, LOW), (80, 3, [SKETCH[0], "  and 4 more"])],
-)
-def test_the_board(columns: int, lines: int, wanted: list[str]) -> None:
-    """The board has an aligned row for each target; if not all fit, targets that are not ready come first."""
-    ports = {"db": (5432,), "cache": (6379,), "mq": tuple(range(5672, 5681)), "nosuch.test": (80,)}
-    targets = [Target(host, ports) for host, ports in ports.items()]
-
-    async def main() -> list[str]:
-        watch = Watch(Summary(Check(), targets), 30.0, events.ignore)
-        await sleep(2.125)
-        watch.tried(Result("db", 5432, "tcp", READY, number=0))
-        await sleep(6.375)
-        for _ in range(3):
-            watch.tried(Result("cache", 6379, "tcp", REFUSED, number=1))
-        await sleep(0.5)
-        return drawn(watch, columns, lines)
-
-    assert [re.sub("\x1b\\[[0-9]*m", "", row).rstrip() for row in run(main())] == wanted
-
-
-def test_the_board_before_the_first_result() -> None:
-    """If every port of a range is wanted, the board has no rows before the first result."""
-
-    async def main() -> list[str]:
-        summary = Summary(Check(), [Target("db", (1, 2))], all_ports=True)
-        return drawn(Watch(summary, 30.0, events.ignore), 80, 24)
-
-    assert run(main()) == ["waiting for 2 targets, 30 s left"]
 
 
 def test_the_board_goes_and_the_summary_stays(tmp_path: Path) -> None:
