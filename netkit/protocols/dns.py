@@ -65,6 +65,11 @@ class Asking(NamedTuple):
     observe: Observer = ignore
 
     @property
+    def until(self) -> float:
+        """When the time is over, by the kernel's clock."""
+        return self.begun + self.timeout
+
+    @property
     def protocol(self) -> str:
         """The protocol of a query's first try."""
         return "https" if self.url else "tls" if self.layers else "udp"
@@ -142,59 +147,62 @@ async def ask(host: str, kind: str, how: Asking) -> Reply:
     else:
         name = dns.name.from_text(host)
     query = dns.message.make_query(name, kind, use_edns=0, payload=_PAYLOAD)
-    servers = how.servers
-    until = how.begun + how.timeout
     failed: set[Endpoint] = set()
     odd: set[Endpoint] = set()
     why = ""
     for turn in count():
-        server = servers[turn % len(servers)]
+        server = how.servers[turn % len(how.servers)]
         called = how.name(server)
-        protocol = how.protocol
         if why:
-            how.observe(AskedAgain(host, why, called, protocol))
+            how.observe(AskedAgain(host, why, called, how.protocol))
         query.id = 0 if how.url else dns.entropy.random_16()  # RFC 8484, section 4.1
         asked = now()
-        patience = min(until - asked, _FIRST_PAUSE * 2.0 ** (turn // len(servers)))
+        patience = min(how.until - asked, _FIRST_PAUSE * 2.0 ** (turn // len(how.servers)))
         try:
-            if protocol == "udp":
-                with deadline(asked + patience):
-                    answer = await _over_udp(query, server, odd)
-                if answer.flags & dns.flags.TC:
-                    protocol = "tcp"
-                    how.observe(AskedAgain(host, f"{called} cut its answer short", called, protocol))
-            if protocol != "udp":
-                with deadline(until):
-                    answer = await (_over_https(query, server, how) if how.url else _over_stream(query, server, how))
+            answer, protocol = await _answer(host, query, server, how, asked + patience, odd)
         except DeadlineExceeded:
-            if now() < until:
-                why = f"no answer from {called} within {duration(patience)}"
-                continue
-            if odd:
-                raise _failure(Exit.PROTOCOL, host, "what came is no answer", map(how.name, odd)) from None
-            reason = f"no answer within {duration(how.timeout)}"
-            raise _failure(Exit.TIMEOUT, host, reason, map(how.name, servers)) from None
+            if now() >= how.until:
+                raise _silence(host, how, odd) from None
+            why = f"no answer from {called} within {duration(patience)}"
+            continue
         except Failure as failure:
             failed.add(server)
-            if len(failed) == len(set(servers)):
+            if failed.issuperset(how.servers):
                 if failure.exit is Exit.RESOLVE:  # the server's own name was not found
                     raise
                 exit = failure.exit if failure.exit in _TOLD else Exit.RESOLVE
-                raise _failure(exit, host, failure.reason, map(how.name, servers)) from failure
+                raise _failure(exit, host, failure.reason, map(how.name, how.servers)) from failure
             why = f"{called}: {failure.reason}"
             continue
-        if answer.rcode() == dns.rcode.FORMERR and query.edns >= 0:
+        rcode = answer.rcode()
+        if rcode == dns.rcode.FORMERR and query.edns >= 0:
             query.use_edns(-1)  # an old server: ask the next one, maybe the same, without EDNS
             why = f"{called} knows no EDNS"
             continue
-        if answer.rcode() in _NEXT:
+        if rcode in _NEXT:
             failed.add(server)
-            if len(failed) < len(set(servers)):
-                why = f"{called} answers {dns.rcode.to_text(answer.rcode())}"
+            if not failed.issuperset(how.servers):
+                why = f"{called} answers {dns.rcode.to_text(rcode)}"
                 continue
         how.observe(Replied(host, kind, called, protocol, now() - asked))
         return _read(answer, host, kind, called, protocol)
     raise AssertionError("turns never end")
+
+
+async def _answer(
+    host: str, query: dns.message.Message, server: Endpoint, how: Asking, until: float, odd: set[Endpoint]
+) -> tuple[dns.message.Message, str]:
+    """The answer of a server, and the protocol over which it came: over UDP, until ``until``, again over TCP if cut."""
+    protocol = how.protocol
+    if protocol == "udp":
+        with deadline(until):
+            answer = await _over_udp(query, server, odd)
+        if not answer.flags & dns.flags.TC:
+            return answer, protocol
+        protocol, called = "tcp", how.name(server)
+        how.observe(AskedAgain(host, f"{called} cut its answer short", called, protocol))
+    with deadline(how.until):
+        return await (_over_https(query, server, how) if how.url else _over_stream(query, server, how)), protocol
 
 
 async def _over_udp(query: dns.message.Message, server: Endpoint, odd: set[Endpoint]) -> dns.message.Message:
@@ -328,6 +336,13 @@ def _read(answer: dns.message.Message, host: str, kind: str, server: str, protoc
     found = [each for each in answer.answer if each.name == canonical and each.rdtype == wanted]  # RRSIG: one per type
     records = tuple((kind, rdata.to_text(), each.ttl, _strings(rdata)) for each in found for rdata in each)
     return Reply(records, canonical.to_text(omit_final_dot=True), server, protocol)
+
+
+def _silence(host: str, how: Asking, odd: Iterable[Endpoint]) -> Failure:
+    """The failure of servers that sent nothing in time, or only what is no answer, as those in ``odd``."""
+    if odd:
+        return _failure(Exit.PROTOCOL, host, "what came is no answer", map(how.name, odd))
+    return _failure(Exit.TIMEOUT, host, f"no answer within {duration(how.timeout)}", map(how.name, how.servers))
 
 
 def _failure(exit: Exit, host: str, reason: str, servers: Iterable[str]) -> Failure:
