@@ -436,34 +436,11 @@ def test_forged_answers_are_not_heard() -> None:
         assert ask(place) == (0, b"127.0.0.7\n", "")
 
 
-def test_lost_queries_are_sent_again() -> None:
-    """A query without an answer is sent again."""
-    seen: list[bytes] = []
-
-    def answer(query: bytes) -> list[bytes]:
-        seen.append(query[:2])
-        return [reply(query, SEVEN)] if len(seen) > 1 else []
-
-    with server(answer) as place:
-        result = ask(place, "-vv")
-    assert (result.code, result.out, len(seen)) == (0, b"127.0.0.7\n", 2)
-    assert f"no answer from {place} within 1 s; asking {place} over udp\n" in result.err
-    assert f"{place} answered for x.example A over udp in " in result.err
-
-
 def test_answer_is_waited_for() -> None:
     """--wait asks the server until the expected value is among its answers."""
     records = iter([SEVEN, EIGHT])
     with server(lambda query: [reply(query, next(records))]) as place:
         assert ask(place, "--expect", "127.0.0.8", "--wait", "20s") == (0, b"127.0.0.8\n", "")
-
-
-def test_server_of_old_is_asked_without_edns() -> None:
-    """A server that answers FORMERR is asked again without EDNS."""
-    with server(lambda query: [reply(query, flags=0x8181) if query[11] else reply(query, SEVEN)]) as place:
-        result = ask(place, "-vv")
-    assert (result.code, result.out) == (0, b"127.0.0.7\n")
-    assert f"{place} knows no EDNS; asking {place} over udp\n" in result.err
 
 
 @pytest.mark.parametrize(

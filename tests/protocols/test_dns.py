@@ -1,9 +1,91 @@
-"""How the values of DNS records are compared."""
+"""How servers are asked one after the other, and how the values of DNS records are compared."""
 
+from collections.abc import Iterator
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rrset
 import pytest
 
-from netkit.core.errors import Invalid
-from netkit.protocols.dns import comparable
+from netkit.core.address import Endpoint
+from netkit.core.errors import Exit, Failure, Invalid
+from netkit.core.kernel import now, sleep
+from netkit.protocols import dns as ours
+from netkit.protocols.dns import Asking, ask, comparable
+from tests.clock import run
+
+
+def answer_of(query: dns.message.Message, said: str) -> dns.message.Message:
+    """Return an answer with this code; "old" is FORMERR to a query with EDNS, and "cut" has the flag TC."""
+    answer = dns.message.make_response(query)
+    if said == "old":
+        said = "NOERROR" if query.edns < 0 else "FORMERR"
+    if said == "cut":
+        answer.flags |= dns.flags.TC
+    elif said == "NOERROR":
+        answer.answer.append(dns.rrset.from_text("x.test.", 60, "IN", "A", "192.0.2.1"))
+    answer.set_rcode(dns.rcode.from_text("NOERROR" if said == "cut" else said))
+    return answer
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, says: dict[str, str]) -> tuple[str, str, float]:
+    """Return which of the servers, each of which says something in turn, were asked, the result, and the seconds."""
+    turns: dict[str, Iterator[str]] = {name: iter(words.split()) for name, words in says.items()}
+    order = ""
+
+    async def over_udp(query: dns.message.Message, server: Endpoint, odd: set[Endpoint]) -> dns.message.Message:
+        nonlocal order
+        order += server.host or ""
+        said = next(turns[server.host or ""])
+        if said == "odd":
+            odd.add(server)
+        if said in ("silent", "odd"):
+            await sleep(3600)
+        if said == "refused":
+            raise Failure(Exit.CONNECT, "ask", "connection refused")
+        return answer_of(query, said)
+
+    async def over_stream(query: dns.message.Message, server: Endpoint, how: Asking) -> dns.message.Message:
+        nonlocal order
+        order += "T"
+        return answer_of(query, "NOERROR")
+
+    async def main() -> tuple[str, str, float]:
+        try:
+            reply = await ask("x.test", "A", Asking([Endpoint(name, 53) for name in says], now(), 10.0))
+        except Failure as failure:
+            return order, f"{failure.exit.name} {failure.reason} ({failure.detail})", now()
+        return order, f"{reply.records[0][1]} {reply.server} {reply.protocol}", now()
+
+    monkeypatch.setattr(ours, "_over_udp", over_udp)
+    monkeypatch.setattr(ours, "_over_stream", over_stream)
+    return run(main())
+
+
+@pytest.mark.parametrize(
+    ("says", "order", "result", "seconds"),
+    [
+        ({"a": "silent NOERROR"}, "aa", "192.0.2.1 a:53 udp", 1),
+        ({"a": "silent silent silent NOERROR"}, "aaaa", "192.0.2.1 a:53 udp", 7),
+        ({"a": "silent silent", "b": "silent NOERROR"}, "abab", "192.0.2.1 b:53 udp", 4),
+        ({"a": "silent " * 4}, "aaaa", "TIMEOUT no answer within 10 s (a:53)", 10),
+        ({"a": "silent " * 3, "b": "odd silent"}, "ababa", "PROTOCOL what came is no answer (b:53)", 10),
+        ({"a": "cut"}, "aT", "192.0.2.1 a:53 tcp", 0),
+        ({"a": "old old"}, "aa", "192.0.2.1 a:53 udp", 0),
+        ({"a": "old", "b": "NOERROR"}, "ab", "192.0.2.1 b:53 udp", 0),
+        *(({"a": said, "b": "NOERROR"}, "ab", "192.0.2.1 b:53 udp", 0) for said in ("refused", "SERVFAIL", "NOTIMP")),
+        ({"a": "NXDOMAIN", "b": "NOERROR"}, "a", "RESOLVE name not found (a:53)", 0),
+        ({"a": "refused", "b": "REFUSED"}, "ab", "RESOLVE the server refuses to answer (REFUSED) (b:53)", 0),
+        ({"a": "SERVFAIL", "b": "refused"}, "ab", "RESOLVE connection refused (a:53, b:53)", 0),
+        ({"a": "refused refused", "b": "silent NOERROR"}, "abab", "192.0.2.1 b:53 udp", 1),
+    ],
+)
+def test_servers_are_asked_in_turn(
+    monkeypatch: pytest.MonkeyPatch, says: dict[str, str], order: str, result: str, seconds: float
+) -> None:
+    """A silent server is asked again after 1 s, 2 s ... of patience; the next one is asked after a failure of one."""
+    assert asked(monkeypatch, says) == (order, result, pytest.approx(seconds))
 
 
 @pytest.mark.parametrize(
