@@ -16,12 +16,14 @@ import pytest
 
 from netkit.core import connection, kernel, relay, splice
 from netkit.core.flow import Flow
-from netkit.core.kernel import Group, checkpoint, deadline, now
+from netkit.core.kernel import Group, checkpoint, now
 from netkit.core.pump import pump
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stdio import FileStream
+from tests import contract
 from tests.clock import in_real_time
-from tests.support import NETKIT, PATIENCE, Finished, died_by, jam, netkit, peer, read_all, reset, running
+from tests.support import NETKIT, Finished, died_by, jam, netkit, peer, read_all, reset, running
+from tests.support.data import check_same
 from tests.support.peers import drip, tcp_sockets
 from tests.support.streams import Steps
 
@@ -155,47 +157,41 @@ def test_socket_to_dev_null(steps: Steps) -> None:
 @pytest.mark.parametrize("kind", ["pipe", "file"])
 def test_the_end_of_a_burst_is_not_held_back(kind: str, tmp_path: Path) -> None:
     """After bulk data, which arrives in batches, a few bytes arrive at once, though the connection stays open."""
-    found: list[int] = []
-    with ExitStack() as stack:
-        ours, theirs = stack.enter_context(connected())
+
+    async def main(ours: socket.socket, theirs: socket.socket, source: int, target: int) -> bytes:
+        stream, sink = SocketStream(ours, "the peer"), FileStream(-1, target)
+        least: list[int] = []
+
+        async def until(count: int) -> None:
+            latest = now() + 5
+            while sink.counts.sent < count:
+                assert now() < latest, f"{count - sink.counts.sent} bytes are held back"
+                least.append(ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT))
+                await checkpoint()
+
+        async with Group() as group:
+            pumping = group.start_soon(pump(stream, sink))
+            reading = group.start_soon(contract.read_all(FileStream(source, -1))) if kind == "pipe" else pumping
+            sender = threading.Thread(target=theirs.sendall, args=(DATA + b"rest",))
+            sender.start()
+            await until(len(DATA) + 4)
+            sender.join()
+            assert max(least) > 1
+            theirs.sendall(b"x")
+            await until(len(DATA) + 5)
+            assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
+            theirs.shutdown(socket.SHUT_WR)
+        stream.close()
+        return bytes(reading.result) if kind == "pipe" else (tmp_path / "file").read_bytes()
+
+    with connected() as (ours, theirs), ExitStack() as stack:
         if kind == "pipe":
-            read, write = os.pipe()
-            stack.callback(os.close, read)
-            drain = threading.Thread(
-                target=lambda: [found.append(len(data)) for data in iter(lambda: os.read(read, 1 << 20), b"")]
-            )
+            ends = os.pipe()
         else:
-            write = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
-            drain = threading.Thread(target=lambda: None)
-        drain.start()
-
-        async def main() -> None:
-            stream, sink = SocketStream(ours, "the peer"), FileStream(write, write)
-            least: list[int] = []
-
-            async def until(count: int) -> None:
-                with deadline(now() + PATIENCE):
-                    while sink.counts.sent < count:
-                        least.append(ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT))
-                        await checkpoint()
-
-            async with Group() as group:
-                group.start_soon(pump(stream, sink))
-                sender = threading.Thread(target=theirs.sendall, args=(DATA + b"rest",))
-                sender.start()
-                await until(len(DATA) + 4)
-                sender.join()
-                assert max(least) > 1
-                theirs.sendall(b"x")
-                await until(len(DATA) + 5)
-                assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
-                theirs.shutdown(socket.SHUT_WR)
-            stream.close()
-
-        kernel.run(main())
-        os.close(write)
-        drain.join()
-    assert sum(found) == (len(DATA) + 5 if kind == "pipe" else 0)
+            ends = os.open(tmp_path / "file", os.O_RDONLY | os.O_CREAT), os.open(tmp_path / "file", os.O_WRONLY)
+        for fd in ends:
+            stack.callback(os.close, fd)
+        check_same(kernel.run(main(ours, theirs, *ends)), DATA + b"restx")
 
 
 @pytest.mark.parametrize("kind", ["file to socket", "pipe to socket", "socket to pipe", "socket to file"])
