@@ -229,8 +229,8 @@ def test_hostile_targets_leave_nothing_behind() -> None:
 
 
 @pytest.mark.fault("urgent data")
-@pytest.mark.parametrize("sink", ["pipe", "file"])
-def test_urgent_data_passes_in_its_place(sink: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["connect to pipe", "connect to file", "listen to file"])
+def test_urgent_data_passes_in_its_place(way: str, tmp_path: Path) -> None:
     """A byte sent as urgent data, which splice stops at, is passed on in its place."""
 
     def send(sock: socket.socket) -> None:
@@ -240,9 +240,14 @@ def test_urgent_data_passes_in_its_place(sink: str, tmp_path: Path) -> None:
         sock.shutdown(socket.SHUT_WR)
         read_all(sock)
 
+    command, _, sink = way.split()
     with peer(send) as server, contextlib.ExitStack() as stack:
         stdout = stack.enter_context((tmp_path / "out").open("w+b")) if sink == "file" else subprocess.PIPE
-        process = stack.enter_context(running("connect", server.address, "--recv-only", stdout=stdout))
+        at = server.address if command == "connect" else "127.0.0.1:0"
+        process = stack.enter_context(running(command, at, stdin=subprocess.DEVNULL, stdout=stdout))
+        if command == "listen":
+            with connect(process.port) as client:
+                send(client)
         data = process.read_all() if sink == "pipe" else b""
         assert process.wait() == 0
     check_same(data or (tmp_path / "out").read_bytes(), DATA * 14 + b"!" + DATA)
