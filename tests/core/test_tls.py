@@ -436,6 +436,24 @@ def test_a_bad_certificate_is_refused_before_payload(pki: Pki, kind: str) -> Non
     assert theirs.reason.startswith("the peer sent alert ")
 
 
+def test_who_is_refused_is_read_on_so_that_the_alert_arrives(pki: Pki) -> None:
+    """What a client sends before it hears of its refusal is read; unread, it would make a reset of the close."""
+
+    async def main() -> tuple[Any, Any]:
+        one, other = memory.pair()
+        async with Group() as group:
+            refusing = group.start_soon(failure_of(server_of(pki, cafile=pki.ca)(connection(other), NONE)))
+            client = await client_of(pki)(connection(one), NONE)  # under TLS 1.3 it is done before the server is
+            await client.send(bytes(200_000))
+            await refusing.finished.wait()
+            assert other.counts.received == one.counts.sent
+            return refusing.result, await failure_of(client.recv())
+
+    theirs, ours = run(main())
+    assert (theirs.exit, ours.exit) == (Exit.TLS, Exit.TLS)
+    assert ours.reason == "the peer sent alert certificate_required"
+
+
 @pytest.mark.fault("name of a TLS server")
 @pytest.mark.parametrize(
     "name",
