@@ -759,6 +759,25 @@ async def test_who_takes_no_more_broke_it() -> None:
     assert joined.result.failure.exit is Exit.SEND
 
 
+@pytest.mark.parametrize(("pause", "lost"), [(0.1, 0), (0.3, 6)])
+@on_kernel
+async def test_a_client_has_a_moment_to_take_the_last_words(pause: float, lost: int) -> None:
+    """A target's reset is told once the client has acknowledged what came before, but after 0.25 s in any case."""
+    ours, client = acknowledging_pair()
+    target, theirs = memory.pair()
+    async with Group() as group:
+        joined = group.start_soon(bridge(ours, theirs, observe=ignore))
+        await client.send_eof()
+        assert await target.recv() == b""
+        await target.send(b"answer")
+        target.abort()
+        group.start_soon(script(pause, RECV)(client))
+        await joined.finished.wait()
+        assert joined.result.stream is theirs
+        assert ours.unacknowledged() == lost
+    assert client.counts.received == 6
+
+
 @in_real_time
 async def test_what_a_target_said_before_it_left_reaches_the_client() -> None:
     """If the target answers, then resets while the client still sends, the client gets the answer."""
