@@ -1,13 +1,14 @@
 """Dialling: the race between the addresses of a name, on a simulated network and on loopback."""
 
+import errno
 import os
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -18,12 +19,11 @@ from netkit.core.address import Endpoint
 from netkit.core.dial import STAGGER, Dialling, dial, dial_until, interleave, race
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Connected, Missed, Retrying, Trying
-from netkit.core.kernel import Group, now, sleep
+from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
 from netkit.core.lookup import Address
 from netkit.core.sync import Event
-from tests.clock import JumpClock, PatientClock, run
+from tests.clock import PatientClock, in_real_time, on_kernel, run
 from tests.support import free_port, netkit, reset
-from tests.support.networks import Network, simulate
 from tests.support.processes import strace
 
 DEAD = "192.0.2.1"
@@ -31,6 +31,52 @@ HERE = "127.0.0.1"
 
 
 # -- the race, simulated
+
+Network = Sequence[tuple[str, float, str]]
+"""Addresses in the order in which they are tried, each with its answer, which comes so many seconds later."""
+
+ANSWERS = {"refused": errno.ECONNREFUSED, "timeout": errno.ETIMEDOUT}  # besides "success"
+
+
+class Told(NamedTuple):
+    """The result of a race: its winner, its end, the begin of each attempt, and what became of the others."""
+
+    winner: str | None
+    at: float
+    begun: dict[str, float]
+    dropped: list[str]
+    abandoned: list[str]
+    expired: bool
+
+
+def simulate(network: Network, patience: float | None = None) -> Told:
+    """Race the addresses of a network against each other, for at most ``patience`` seconds, in exact virtual time."""
+    begun: dict[str, float] = {}
+    dropped: list[str] = []
+    abandoned: list[str] = []
+
+    async def attempt(host: tuple[str, float, str]) -> str:
+        address, seconds, answer = host
+        begun[address] = now()
+        try:
+            await sleep(seconds)
+        except BaseException:
+            abandoned.append(address)
+            raise
+        if answer == "success":
+            return address
+        raise OSError(ANSWERS[answer], os.strerror(ANSWERS[answer]))
+
+    async def main() -> Told:
+        winner, expired = None, False
+        try:
+            with deadline(patience):
+                winner = await race(network, attempt, dropped.append)
+        except DeadlineExceeded:
+            expired = True
+        return Told(winner, now(), begun, dropped, abandoned, expired)
+
+    return run(main())
 
 
 @pytest.mark.parametrize(
@@ -111,7 +157,8 @@ def test_a_deadline_abandons_every_attempt() -> None:
     assert sorted(told.abandoned) == ["a", "b"]
 
 
-def test_a_failure_that_is_final_ends_the_race_and_lets_go_of_the_winner() -> None:
+@on_kernel
+async def test_a_failure_that_is_final_ends_the_race_and_lets_go_of_the_winner() -> None:
     """A failure that applies to all addresses, such as a bad source, is raised, and no connection stays open."""
     dropped: list[str] = []
 
@@ -121,11 +168,8 @@ def test_a_failure_that_is_final_ends_the_race_and_lets_go_of_the_winner() -> No
             return candidate
         raise Failure(Exit.BIND, "use source", "no")
 
-    async def main() -> str | None:
-        return await race(["a", "b"], attempt, dropped.append)
-
     with pytest.raises(Failure) as failed:
-        run(main())
+        await race(["a", "b"], attempt, dropped.append)
     assert (failed.value.exit, dropped) == (Exit.BIND, ["a"])
 
 
@@ -346,48 +390,25 @@ async def resetting(listener: socket.socket, turns: int, words: bytes = b"") -> 
     reset(client)
 
 
+@pytest.mark.parametrize("words", [b"", b"go away"])
 @pytest.mark.parametrize("turns", range(5))
-def test_a_peer_that_resets_at_once_had_been_connected(turns: int) -> None:
-    """A reset at any moment after the accept is a failure of receiving, never of connecting."""
-
-    async def main() -> None:
-        async with Group() as group:
-            group.start_soon(resetting(listener, turns))
-            await sleep(0)
-            stream = await dial(Endpoint(HERE, listener.getsockname()[1]))
-            try:
-                assert await stream.recv(), "a reset looks like an end"
-            finally:
-                stream.close()
-
-    with listening() as listener, pytest.raises(Failure) as caught:
-        run(main(), PatientClock())
-    assert caught.value.exit is Exit.RECV
-
-
-@pytest.mark.parametrize("turns", range(5))
-def test_what_came_before_a_reset_that_came_at_once_is_received(turns: int) -> None:
-    """If the server sends data, ends and resets at once, the data is received, and the reset is reported after it."""
-
-    async def main() -> bytes:
-        async with Group() as group:
-            peer = group.start_soon(resetting(listener, turns, b"go away"))
-            await sleep(0)
-            stream = await dial(Endpoint(HERE, listener.getsockname()[1]))
-            received = b""
-            try:
-                with pytest.raises(Failure) as caught:
-                    while data := await stream.recv():
-                        received += data
-                    await peer.finished.wait()
-                    stream.raise_if_reset()
-                assert caught.value.exit is Exit.RECV
-            finally:
-                stream.close()
-        return received
-
+@in_real_time
+async def test_a_peer_that_resets_at_once_had_been_connected(turns: int, words: bytes) -> None:
+    """A reset at any moment after the accept is a failure of receiving, after what came before, not of connecting."""
+    received = b""
     with listening() as listener:
-        assert run(main(), PatientClock()) == b"go away"
+        async with Group() as group:
+            peer = group.start_soon(resetting(listener, turns, words))
+            await sleep(0)
+            stream = await dial(Endpoint(HERE, listener.getsockname()[1]))
+            with pytest.raises(Failure) as caught:
+                while data := await stream.recv():
+                    received += data
+                assert words, "a reset looks like an end"
+                await peer.finished.wait()
+                stream.raise_if_reset()
+            stream.close()
+    assert (caught.value.exit, received) == (Exit.RECV, words)
 
 
 def test_the_source_address_and_port_are_used() -> None:
@@ -508,65 +529,54 @@ def test_what_waiting_cannot_mend_is_not_waited_for() -> None:
 # -- unix sockets
 
 
-def dial_unix(path: str, timeout: float = 10.0, clock: JumpClock | None = None) -> None:
+async def dial_unix(path: str, timeout: float = 10.0) -> None:
     """Dial a unix socket, and close."""
-
-    async def main() -> None:
-        stream = await dial(Endpoint(path=path), Dialling(timeout=timeout))
-        assert stream.name == str(Endpoint(path=path))
-        stream.close()
-
-    run(main(), clock)
+    stream = await dial(Endpoint(path=path), Dialling(timeout=timeout))
+    assert stream.name == str(Endpoint(path=path))
+    stream.close()
 
 
-def test_a_unix_socket_is_dialled(tmp_path: Path) -> None:
+@on_kernel
+async def test_a_unix_socket_is_dialled(tmp_path: Path) -> None:
     """A socket file and an abstract name can be dialled."""
     for path in (str(tmp_path / "socket"), f"\0netkit-test-{os.getpid()}"):
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(path)
             server.listen()
-            dial_unix(path)
+            await dial_unix(path)
 
 
 @pytest.mark.parametrize(
     ("kind", "reason"), [("nothing", "no such file or directory"), ("stale", "connection refused")]
 )
-def test_a_unix_socket_that_nobody_serves_is_a_failure(tmp_path: Path, kind: str, reason: str) -> None:
+@on_kernel
+async def test_a_unix_socket_that_nobody_serves_is_a_failure(tmp_path: Path, kind: str, reason: str) -> None:
     """The message tells a missing path from one on which nobody listens."""
     path = tmp_path / "socket"
     if kind == "stale":
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(str(path))
     with pytest.raises(Failure) as caught:
-        dial_unix(str(path))
+        await dial_unix(str(path))
     assert caught.value.exit is Exit.CONNECT
     assert str(caught.value) == f"cannot connect to unix:{path}: {reason}"
 
 
-def test_a_unix_listener_that_is_full_is_waited_for(tmp_path: Path) -> None:
+@on_kernel
+async def test_a_unix_listener_that_is_full_is_waited_for(tmp_path: Path) -> None:
     """With a full backlog we connect once there is room, or fail with TIMEOUT."""
     path = str(tmp_path / "socket")
-    clock = JumpClock()
-    with socket.socket(socket.AF_UNIX) as server, ExitStack() as stack:
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as first:
         server.bind(path)
         server.listen(0)
-        first = stack.enter_context(socket.socket(socket.AF_UNIX))
         first.connect(path)
-
         with pytest.raises(Failure) as caught:
-            dial_unix(path, 0.3, clock)
+            await dial_unix(path, 0.3)
         assert caught.value.exit is Exit.TIMEOUT
-        assert clock.time == pytest.approx(0.3)
-
-        async def make_room() -> None:
+        assert now() == pytest.approx(0.3)
+        async with Group() as group:
+            waiting = group.start_soon(dial_unix(path))
             await sleep(0.1)
+            assert not waiting.finished.is_set()
             server.accept()[0].close()
-
-        async def main() -> None:
-            async with Group() as group:
-                group.start_soon(make_room())
-                stream = await dial(Endpoint(path=path))
-                assert now() == pytest.approx(0.1, abs=0.05)
-                stream.close()
-
-        run(main())
+        assert now() == pytest.approx(0.4, abs=0.05)
