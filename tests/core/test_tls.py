@@ -2,7 +2,7 @@
 
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,12 @@ from netkit.core.tls_context import Security
 from netkit.core.x509 import read
 from netkit.output.events import fields, sentence
 from tests import contract, memory
-from tests.clock import JumpClock, PatientClock, run
+from tests.clock import JumpClock, PatientClock, in_real_time, on_kernel, run
 from tests.contract import Check, check_stream, failure_of, pattern, read_all, read_exactly, until_held_back
 from tests.support.certificates import BAD, Pair, Pki
 from tests.support.peers import tcp_sockets
 from tests.support.servers import Client, Server, hold, serving
+from tests.support.streams import streams_of
 from tests.support.terminals import held
 
 HERE = "127.0.0.1"
@@ -43,17 +44,11 @@ TARGET = Endpoint(HERE, 1)
 NONE = Group()  # for layers that start no tasks, as TLS does
 
 
-async def shaken(client: Awaitable[Any], server: Awaitable[Any]) -> tuple[Any, Any]:
+async def shaken(client: Any, server: Any) -> tuple[Any, Any]:
     """Do the handshake on both sides, and return both streams."""
-    made: dict[str, Any] = {}
-
-    async def do_handshake(name: str, secure: Awaitable[Any]) -> None:
-        made[name] = await secure
-
     async with Group() as group:
-        group.start_soon(do_handshake("a", client))
-        group.start_soon(do_handshake("b", server))
-    return made["a"], made["b"]
+        sides = [group.start_soon(side) for side in (client, server)]
+    return sides[0].result, sides[1].result
 
 
 def client_of(pki: Pki, observe: Observer = ignore, name: str = "localhost", **about: Any) -> Layer:
@@ -70,17 +65,11 @@ def server_of(pki: Pki, observe: Observer = ignore, pair: Pair | None = None, **
 @pytest.fixture
 def pair_of(pki: Pki) -> Any:
     """Return a function that makes the two ends of a TLS connection over TCP."""
-    client, server = client_of(pki), server_of(pki)
 
     @asynccontextmanager
     async def make() -> AsyncIterator[tuple[Stream, Stream]]:
-        ours, theirs = tcp_sockets()
-        a, b = await shaken(client(SocketStream(ours, "a"), NONE), server(SocketStream(theirs, "b"), NONE))
-        try:
-            yield a, b
-        finally:
-            a.close()
-            b.close()
+        async with streams_of(tcp_sockets()) as (a, b):
+            yield await shaken(client_of(pki)(a, NONE), server_of(pki)(b, NONE))
 
     return make
 
@@ -91,57 +80,48 @@ def test_contract(pair_of: Any, check: Check) -> None:
     check_stream(pair_of, check)
 
 
-def test_closing_without_an_end_is_a_cut(pair_of: Any) -> None:
+@in_real_time
+async def test_closing_without_an_end_is_a_cut(pair_of: Any) -> None:
     """If a stream is closed without sending its end, the peer gets all data sent before, and then PARTIAL."""
-
-    async def check(make_pair: Any) -> None:
-        async with make_pair() as (a, b):
-            await a.send(b"last words")
-            a.close()
-            assert await b.recv() == b"last words"
-            with pytest.raises(Failure) as caught:
-                await b.recv()
-            assert caught.value.exit is Exit.PARTIAL
-
-    check_stream(pair_of, check)
+    async with pair_of() as (a, b):
+        await a.send(b"last words")
+        a.close()
+        assert await b.recv() == b"last words"
+        with pytest.raises(Failure) as caught:
+            await b.recv()
+        assert caught.value.exit is Exit.PARTIAL
 
 
-def test_a_sender_who_is_held_back_does_not_stop_the_receiver(pair_of: Any) -> None:
+@in_real_time
+async def test_a_sender_who_is_held_back_does_not_stop_the_receiver(pair_of: Any) -> None:
     """While our send waits for a peer that does not read until it has sent its own data, we receive that data."""
     there, back = pattern(12 << 20, 1), pattern(contract.MEGABYTES, 2)
-
-    async def check(make_pair: Any) -> None:
-        async with make_pair() as (a, b), Group() as group:
-            group.start_soon(a.send(there))
-            await until_held_back(a)
-            answering = group.start_soon(b.send(back))
-            try:
-                with deadline(now() + 3):
-                    assert await read_exactly(a, len(back)) == back
-            except DeadlineExceeded:
-                pytest.fail(f"{a.counts.received} of {len(back)} bytes came while we were held back")
-            await answering.finished.wait()
-            assert await read_exactly(b, len(there)) == there
-
-    check_stream(pair_of, check)
+    async with pair_of() as (a, b), Group() as group:
+        group.start_soon(a.send(there))
+        await until_held_back(a)
+        answering = group.start_soon(b.send(back))
+        try:
+            with deadline(now() + 3):
+                assert await read_exactly(a, len(back)) == back
+        except DeadlineExceeded:
+            pytest.fail(f"{a.counts.received} of {len(back)} bytes came while we were held back")
+        await answering.finished.wait()
+        assert await read_exactly(b, len(there)) == there
 
 
-def test_an_end_waits_for_its_turn(pair_of: Any) -> None:
+@in_real_time
+async def test_an_end_waits_for_its_turn(pair_of: Any) -> None:
     """An end that is sent while the connection is full arrives after all data."""
     data = pattern(100_000)
-
-    async def check(make_pair: Any) -> None:
-        async with make_pair() as (a, b), Group() as group:
-            filling = 0
-            while a.unacknowledged() <= filling:  # until the connection is full
-                filling = a.unacknowledged()
-                await a.send(data)
-            group.start_soon(a.send_eof())
-            got = await read_all(b)
-            assert len(got) == a.counts.sent
-            assert got == data * (a.counts.sent // len(data))
-
-    check_stream(pair_of, check)
+    async with pair_of() as (a, b), Group() as group:
+        filling = 0
+        while a.unacknowledged() <= filling:  # until the connection is full
+            filling = a.unacknowledged()
+            await a.send(data)
+        group.start_soon(a.send_eof())
+        got = await read_all(b)
+        assert len(got) == a.counts.sent
+        assert got == data * (a.counts.sent // len(data))
 
 
 async def in_memory(pki: Pki) -> tuple[Any, Any]:
@@ -150,9 +130,9 @@ async def in_memory(pki: Pki) -> tuple[Any, Any]:
     return await shaken(client_of(pki)(one, NONE), server_of(pki)(other, NONE))
 
 
-def test_a_reply_comes_however_late(pki: Pki) -> None:
+@on_kernel
+async def test_a_reply_comes_however_late(pki: Pki) -> None:
     """After our close_notify the answer is still received completely, even an hour later."""
-    clock = JumpClock()
 
     async def answer(stream: Any) -> None:
         assert await read_all(stream) == b"question"
@@ -162,35 +142,32 @@ def test_a_reply_comes_however_late(pki: Pki) -> None:
             await sleep(1)
         await stream.send_eof()
 
-    async def main() -> bytes:
-        a, b = await in_memory(pki)
-        async with Group() as group:
-            group.start_soon(answer(b))
-            await a.send(b"question")
-            await a.send_eof()
-            return await read_all(a)
-
-    assert run(main(), clock) == b"answer" * 30_000
-    assert clock.time == pytest.approx(3603)
-
-
-def test_what_had_come_before_our_end_is_not_lost(pki: Pki) -> None:
-    """Data that arrived before our close_notify, and was not read yet, can still be received."""
-
-    async def main() -> bytes:
-        a, b = await in_memory(pki)
-        first = pattern(20_000)
-        await b.send(first)
-        begin = await a.recv()
+    a, b = await in_memory(pki)
+    async with Group() as group:
+        group.start_soon(answer(b))
+        await a.send(b"question")
         await a.send_eof()
-        await b.send(b"and more")
-        await b.send_eof()
-        assert await read_all(b) == b""
-        rest = await read_all(a)
-        assert begin + rest == first + b"and more"
-        return rest
+        assert await read_all(a) == b"answer" * 30_000
+    assert now() == pytest.approx(3603)
 
-    assert run(main()).endswith(b"and more")
+
+@on_kernel
+async def test_what_had_come_before_our_end_is_not_lost(pki: Pki) -> None:
+    """Data that came along with the handshake, and was not read before our close_notify, can still be received."""
+    one, other = map(connection, memory.pair())
+
+    async def begin() -> None:
+        client = await client_of(pki)(one, NONE)
+        await client.send(b"early and ")
+        await sleep(1)
+        await client.send(b"late")
+        await client.send_eof()
+
+    async with Group() as group:
+        group.start_soon(begin())
+        server = await server_of(pki)(other, NONE)
+        await server.send_eof()
+        assert await read_all(server) == b"early and late"
 
 
 def connection(stream: memory.MemoryStream) -> Any:
@@ -201,45 +178,52 @@ def connection(stream: memory.MemoryStream) -> Any:
 # -- resets
 
 
-def test_payload_that_was_lost_is_counted_to_the_record(pki: Pki) -> None:
+@in_real_time
+async def test_payload_that_was_lost_is_counted_to_the_record(pki: Pki) -> None:
     """After a reset all data counts as unacknowledged, except whole records that the peer's system had received."""
-
-    async def check(_: Any) -> None:
-        ours, theirs = tcp_sockets()
-        under = SocketStream(ours, "a")
-        a, b = await shaken(client_of(pki)(under, NONE), server_of(pki)(SocketStream(theirs, "b"), NONE))
+    ours, theirs = tcp_sockets()
+    async with streams_of((ours, theirs)) as (under, other), Group() as group:
+        a, b = await shaken(client_of(pki)(under, NONE), server_of(pki)(other, NONE))
         before = under.counts.sent
-        async with Group() as group:
-            sending = group.start_soon(contract.fails(contract.send_without_end(a), Exit.SEND))
-            await until_held_back(a)
-            while (taken := under.counts.sent - before - under.unacknowledged()) != held(theirs.fileno()):
-                await sleep(0)
-            b.abort()
-            await sending.finished.wait()
-            delivered = taken // (RECORD + OVERHEAD) * RECORD
-            assert a.counts.sent - a.unacknowledged() == delivered
-            a.close()
-
-    check_stream(tcp_sockets, check)  # type: ignore[arg-type]
+        sending = group.start_soon(contract.fails(contract.send_without_end(a), Exit.SEND))
+        await until_held_back(a)
+        while (taken := under.counts.sent - before - under.unacknowledged()) != held(theirs.fileno()):
+            await sleep(0)
+        b.abort()
+        await sending.finished.wait()
+        delivered = taken // (RECORD + OVERHEAD) * RECORD
+        assert a.counts.sent - a.unacknowledged() == delivered
 
 
-def test_an_end_that_nobody_wants_is_no_reset(pair_of: Any) -> None:
+@on_kernel
+async def test_what_waits_for_its_turn_is_not_acknowledged(pki: Pki) -> None:
+    """Data that is given to ``send`` while the connection is full counts as sent, and as not acknowledged."""
+    a, b = await in_memory(pki)
+    async with Group() as group:
+        group.start_soon(a.send(bytes(2 * memory.CAPACITY)))
+        await sleep(1)
+        before = a.unacknowledged()
+        group.start_soon(a.send(b"behind"))
+        await sleep(1)
+        assert a.unacknowledged() == before + 6
+        await read_exactly(b, 2 * memory.CAPACITY + 6)
+    assert a.unacknowledged() == 0
+
+
+@in_real_time
+async def test_an_end_that_nobody_wants_is_no_reset(pair_of: Any) -> None:
     """A peer that closes after its close_notify has all our data, so that it is no failure if it refuses ours."""
-
-    async def check(make_pair: Any) -> None:
-        local, ours = memory.pair()
-        async with make_pair() as (a, b), Group() as group:
-            joined = group.start_soon(relay(local, a, Ending(None), observe=ignore))
-            await ours.send(b"question")
-            assert await b.recv() == b"question"
-            await b.send(b"answer")
-            await b.send_eof()
-            b.close()
-            assert await read_all(ours) == b"answer"
-            await ours.send_eof()
-        assert joined.result.first == "peer"
-
-    check_stream(pair_of, check)
+    local, ours = memory.pair()
+    async with pair_of() as (a, b), Group() as group:
+        joined = group.start_soon(relay(local, a, Ending(None), observe=ignore))
+        await ours.send(b"question")
+        assert await b.recv() == b"question"
+        await b.send(b"answer")
+        await b.send_eof()
+        b.close()
+        assert await read_all(ours) == b"answer"
+        await ours.send_eof()
+    assert joined.result.first == "peer"
 
 
 # -- what a peer sends instead of a handshake
@@ -398,24 +382,20 @@ def test_any_message_of_certificates(message: bytes, newest: bool) -> None:
     assert len(tls_context._certificates(message, newest=newest)) <= 32
 
 
-def test_without_a_certificate_no_fingerprint_is_met(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
+@on_kernel
+async def test_without_a_certificate_no_fingerprint_is_met(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the peer's certificate is not available, a fingerprint is not accepted."""
     monkeypatch.setattr(tls_context, "_keep_certificates", lambda *message: None)
     pair = pki.built("unseen", "c", [x509.DNSName("localhost")])
     [wanted] = [read(ssl.PEM_cert_to_DER_cert(Path(pair.cert).read_text())).fingerprint]
     client = tls.client(Security(fingerprints=(wanted,)), "localhost", ignore)
-
-    async def main() -> Failure:
-        one, other = memory.pair()
-        async with Group() as group:
-            group.start_soon(failure_of(server_of(pki, pair=pair)(connection(other), NONE)))
-            with pytest.raises(Failure) as caught:
-                await client(connection(one), NONE)
-            group.cancel()
-        return caught.value
-
-    failure = run(main())
-    assert (failure.exit, failure.reason) == (Exit.CERT, "it has shown no certificate")
+    one, other = map(connection, memory.pair())
+    async with Group() as group:
+        group.start_soon(failure_of(server_of(pki, pair=pair)(other, NONE)))
+        with pytest.raises(Failure) as caught:
+            await client(one, NONE)
+        group.cancel()
+    assert (caught.value.exit, caught.value.reason) == (Exit.CERT, "it has shown no certificate")
 
 
 def test_a_certificate_without_alternative_names_is_told_by_its_subject(pki: Pki) -> None:
@@ -436,22 +416,19 @@ def test_a_bad_certificate_is_refused_before_payload(pki: Pki, kind: str) -> Non
     assert theirs.reason.startswith("the peer sent alert ")
 
 
-def test_who_is_refused_is_read_on_so_that_the_alert_arrives(pki: Pki) -> None:
+@on_kernel
+async def test_who_is_refused_is_read_on_so_that_the_alert_arrives(pki: Pki) -> None:
     """What a client sends before it hears of its refusal is read; unread, it would make a reset of the close."""
-
-    async def main() -> tuple[Any, Any]:
-        one, other = memory.pair()
-        async with Group() as group:
-            refusing = group.start_soon(failure_of(server_of(pki, cafile=pki.ca)(connection(other), NONE)))
-            client = await client_of(pki)(connection(one), NONE)  # under TLS 1.3 it is done before the server is
-            await client.send(bytes(200_000))
-            await refusing.finished.wait()
-            assert other.counts.received == one.counts.sent
-            return refusing.result, await failure_of(client.recv())
-
-    theirs, ours = run(main())
-    assert (theirs.exit, ours.exit) == (Exit.TLS, Exit.TLS)
-    assert ours.reason == "the peer sent alert certificate_required"
+    one, other = memory.pair()
+    async with Group() as group:
+        refusing = group.start_soon(failure_of(server_of(pki, cafile=pki.ca)(connection(other), NONE)))
+        client = await client_of(pki)(connection(one), NONE)  # under TLS 1.3 it is done before the server is
+        await client.send(bytes(200_000))
+    assert refusing.result.exit is Exit.TLS
+    assert other.counts.received == one.counts.sent
+    with pytest.raises(Failure) as caught:
+        await client.recv()
+    assert (caught.value.exit, caught.value.reason) == (Exit.TLS, "the peer sent alert certificate_required")
 
 
 @pytest.mark.fault("name of a TLS server")
