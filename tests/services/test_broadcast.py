@@ -1,14 +1,10 @@
 """Many clients that share one terminal, in memory: what each receives, and how much is held for each."""
 
-import re
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from netkit.core.address import Endpoint
 from netkit.core.connection import DRAIN, Ended
@@ -22,62 +18,8 @@ from netkit.services.broadcast import Output, keeping
 from netkit.services.join import Conversation, Terminal
 from netkit.services.reply import reply_to, replying
 from netkit.services.server import Service
-from netkit.services.transforms import MAX_LINE, labelled
 from tests import memory
 from tests.clock import on_kernel
-from tests.support.properties import examples
-
-HEAD = b"label\t"
-
-
-# -- labels
-
-LENGTHS = st.sampled_from([0, 1, 2, MAX_LINE - 1, MAX_LINE, MAX_LINE + 1, 2 * MAX_LINE, 2 * MAX_LINE + 1])
-FILLS = st.sampled_from([b"x", b"\r", b"\0", b"\xff", b"\t"])
-
-
-def cut(whole: bytes, where: list[int]) -> list[bytes]:
-    """Split bytes into chunks, near line ends and multiples of 64 KiB."""
-    ends = [found.start() for found in re.finditer(b"\n", whole)]
-    places = [edge + shift for edge in (*ends, *range(0, len(whole), MAX_LINE)) for shift in (-1, 0, 1)]
-    edges = sorted({0, len(whole), *(places[each % len(places)] for each in where if places)})
-    return [whole[a:b] for a, b in pairwise(edge for edge in edges if 0 <= edge <= len(whole))]
-
-
-def pieces(whole: bytes) -> list[bytes]:
-    """Return the lines to be written for ``whole``, with its last one even without a newline."""
-    lines = whole.removesuffix(b"\n").split(b"\n") if whole else []
-    return [line[i : i + MAX_LINE] for line in lines for i in range(0, max(len(line), 1), MAX_LINE)]
-
-
-@examples(60)
-@given(st.lists(st.tuples(LENGTHS, FILLS), max_size=4), st.lists(st.integers(0, 100), max_size=5))
-def test_labelled_lines_are_the_same_under_every_chunking(lines: list[tuple[int, bytes]], where: list[int]) -> None:
-    """Each line gets a label, and a line over 64 KiB one for each piece, however the bytes are split."""
-    whole = b"\n".join(fill * length for length, fill in lines)
-    change = labelled("label")
-    out = b"".join(change(chunk) for chunk in cut(whole, where)) + change(b"")
-    # Lengths are compared first, as a difference in so much data would be unreadable.
-    wanted = [HEAD + piece for piece in pieces(whole)]
-    got = out.removesuffix(b"\n").split(b"\n") if out else []
-    assert [len(line) for line in got] == [len(line) for line in wanted]
-    assert got == wanted
-    assert not out or out.endswith(b"\n")
-
-
-def test_a_line_of_64_kib_is_one_line_when_its_newline_comes_later() -> None:
-    """A line of exactly 64 KiB is one piece, without an empty line after it."""
-    change = labelled("label")
-    out = change(b"x" * MAX_LINE) + change(b"\n") + change(b"next\n") + change(b"")
-    assert [line[len(HEAD) :] for line in out.splitlines()] == [b"x" * MAX_LINE, b"next"]
-
-
-def test_a_line_without_an_end_does_not_pile_up() -> None:
-    """Of a line without an end at most 64 KiB are held, and every full piece is passed on."""
-    change = labelled("label")
-    got = sum(change(b"x" * 1000).count(b"x") for _ in range(1000))
-    assert 1_000_000 - MAX_LINE <= got < 1_000_000
-
 
 # -- a terminal in memory
 

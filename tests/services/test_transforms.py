@@ -10,10 +10,29 @@ from hypothesis import strategies as st
 from netkit.core.errors import Failure
 from netkit.core.pump import Change, Done, chain, fresh
 from netkit.core.search import WINDOW, Pattern
-from netkit.services.transforms import Limits, at_most, capitals, capitals_in_place, crlf, prefixed, until, visible
+from netkit.services.transforms import (
+    MAX_LINE,
+    Limits,
+    at_most,
+    capitals,
+    capitals_in_place,
+    crlf,
+    labelled,
+    prefixed,
+    until,
+    visible,
+)
+from tests.support.properties import examples
 
 CHUNKS = st.lists(st.binary(max_size=12), max_size=12)
 LINES = st.lists(st.sampled_from([b"a", b"b", b"\n", b"ab", b"\nba", b""]), max_size=20)
+CUTS = st.lists(st.integers(0, 30), max_size=8)
+
+
+def cut(data: bytes, cuts: list[int]) -> list[bytes]:
+    """Split data at the given places."""
+    places = [0, *sorted(min(place, len(data)) for place in cuts), len(data)]
+    return [data[start:end] for start, end in itertools.pairwise(places)]
 
 
 def passed(change: Change, chunks: list[bytes]) -> tuple[bytes, bool]:
@@ -85,15 +104,13 @@ def test_prefix_is_in_front_of_each_line(chunks: list[bytes]) -> None:
 @given(
     st.text() | st.sampled_from(["stra\xdfe", "\ufb01n", "\u0149", "\u0131", "\u0390"]),
     st.binary(max_size=3),
-    st.data(),
+    CUTS,
 )
-def test_capitals(text: str, noise: bytes, data: st.DataObject) -> None:
+def test_capitals(text: str, noise: bytes, cuts: list[int]) -> None:
     """Text becomes upper case however it is split, and invalid UTF-8 stays; in place, the length stays the same."""
     sent = text.encode() + noise + text.encode()
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=5)))
-    chunks = [sent[start:end] for start, end in itertools.pairwise([0, *cuts, len(sent)])]
     wanted = sent.decode("utf-8", "surrogateescape").upper().encode("utf-8", "surrogateescape")
-    assert passed(capitals(), chunks) == (wanted, False)
+    assert passed(capitals(), cut(sent, cuts)) == (wanted, False)
     in_place = capitals_in_place(sent)
     assert len(in_place) == len(sent)
     assert capitals_in_place(in_place) == in_place
@@ -142,13 +159,6 @@ TEXTS = st.lists(
     ),
     max_size=12,
 ).map(b"".join)
-CUTS = st.lists(st.integers(0, 30), max_size=8)
-
-
-def cut(data: bytes, cuts: list[int]) -> list[bytes]:
-    """Split data at the given places."""
-    places = [0, *sorted(min(c, len(data)) for c in cuts), len(data)]
-    return [data[a:b] for a, b in itertools.pairwise(places)]
 
 
 @given(TEXTS, CUTS)
@@ -174,3 +184,49 @@ def test_a_character_that_comes_in_pieces_is_shown_whole() -> None:
     assert [change(bytes([byte])) for byte in "€".encode()] == [b"", b"", "€".encode()]
     assert change(b"\x1b[31m\xe2\x82") == b"\\x1b[31m"
     assert change(b"") == b"\\xe2\\x82"
+
+
+# -- labels
+
+LENGTHS = st.sampled_from([0, 1, 2, MAX_LINE - 1, MAX_LINE, MAX_LINE + 1, 2 * MAX_LINE, 2 * MAX_LINE + 1])
+FILLS = st.sampled_from([b"x", b"\r", b"\0", b"\xff", b"\t"])
+
+
+def edges(whole: bytes, where: list[int]) -> list[int]:
+    """Places at which to split bytes: near line ends and multiples of 64 KiB."""
+    ends = [found.start() for found in re.finditer(b"\n", whole)]
+    places = [edge + shift for edge in (*ends, *range(0, len(whole), MAX_LINE)) for shift in (-1, 0, 1)]
+    return [max(places[each % len(places)], 0) for each in where if places]
+
+
+def pieces(whole: bytes) -> list[bytes]:
+    """Return the lines to be written for ``whole``, with its last one even without a newline."""
+    lines = whole.removesuffix(b"\n").split(b"\n") if whole else []
+    return [line[i : i + MAX_LINE] for line in lines for i in range(0, max(len(line), 1), MAX_LINE)]
+
+
+@examples(60)
+@given(st.lists(st.tuples(LENGTHS, FILLS), max_size=4), st.lists(st.integers(0, 100), max_size=5))
+def test_labelled_lines_are_the_same_under_every_chunking(lines: list[tuple[int, bytes]], where: list[int]) -> None:
+    """Each line gets a label, and a line over 64 KiB one for each piece, however the bytes are split."""
+    whole = b"\n".join(fill * length for length, fill in lines)
+    out, _ = passed(labelled("label"), cut(whole, edges(whole, where)))
+    # Lengths are compared first, as a difference in so much data would be unreadable.
+    wanted = [b"label\t" + piece for piece in pieces(whole)]
+    got = out.removesuffix(b"\n").split(b"\n") if out else []
+    assert [len(line) for line in got] == [len(line) for line in wanted]
+    assert got == wanted
+    assert not out or out.endswith(b"\n")
+
+
+def test_a_line_of_64_kib_is_one_line_when_its_newline_comes_later() -> None:
+    """A line of exactly 64 KiB is one piece, without an empty line after it."""
+    out, _ = passed(labelled("label"), [b"x" * MAX_LINE, b"\n", b"next\n"])
+    assert out == b"label\t" + b"x" * MAX_LINE + b"\nlabel\tnext\n"
+
+
+def test_a_line_without_an_end_does_not_pile_up() -> None:
+    """Of a line without an end at most 64 KiB are held, and every full piece is passed on."""
+    change = labelled("label")
+    got = sum(change(b"x" * 1000).count(b"x") for _ in range(1000))
+    assert 1_000_000 - MAX_LINE <= got < 1_000_000
