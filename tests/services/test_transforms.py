@@ -4,7 +4,7 @@ import itertools
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from netkit.core.errors import Failure
@@ -106,6 +106,7 @@ def test_prefix_is_in_front_of_each_line(chunks: list[bytes]) -> None:
     st.binary(max_size=3),
     CUTS,
 )
+@example("", b"\xe2\x82", [])
 def test_capitals(text: str, noise: bytes, cuts: list[int]) -> None:
     """Text becomes upper case however it is split, and invalid UTF-8 stays; in place, the length stays the same."""
     sent = text.encode() + noise + text.encode()
