@@ -547,12 +547,15 @@ async def test_a_unix_socket_is_dialled(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"), [("nothing", "no such file or directory"), ("stale", "connection refused")]
+    ("kind", "reason"),
+    [("nothing", "no such file or directory"), ("file", "connection refused"), ("stale", "connection refused")],
 )
 @on_kernel
 async def test_a_unix_socket_that_nobody_serves_is_a_failure(tmp_path: Path, kind: str, reason: str) -> None:
     """The message tells a missing path from one on which nobody listens."""
     path = tmp_path / "socket"
+    if kind == "file":
+        path.touch()
     if kind == "stale":
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(str(path))
@@ -573,6 +576,7 @@ async def test_a_unix_listener_that_is_full_is_waited_for(tmp_path: Path) -> Non
         with pytest.raises(Failure) as caught:
             await dial_unix(path, 0.3)
         assert caught.value.exit is Exit.TIMEOUT
+        assert str(caught.value) == f"cannot connect to unix:{path}: no answer within 300 ms"
         assert now() == pytest.approx(0.3)
         async with Group() as group:
             waiting = group.start_soon(dial_unix(path))

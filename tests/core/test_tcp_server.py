@@ -449,6 +449,8 @@ def test_a_restart_goes_through_over_connections_that_linger() -> None:
         return None
 
     port = serving(script, close_first, endpoint=Endpoint(HERE, 0)).listener.endpoints[0].port
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()]
+    assert {row[3] for row in rows if row[1] == f"0100007F:{port:04X}"} == {"06"}  # TIME_WAIT
     assert bound(Endpoint(HERE, port)) == [f"{HERE}:{port}"]
 
 

@@ -318,20 +318,6 @@ def test_refused_names_host_port_and_reason(host: str) -> None:
     assert f"cannot connect to {target}: connection refused (" in sound(netkit("connect", target), 7).err
 
 
-def test_refused_by_a_unix_socket(tmp_path: Path) -> None:
-    """A missing file, a file that is no socket, and a socket without a listener are 7, each with its reason."""
-    with socket.socket(socket.AF_UNIX) as left_over:
-        left_over.bind(str(tmp_path / "left-over"))
-    (tmp_path / "file").touch()
-    for name, reason in (
-        ("none", "no such file or directory"),
-        ("file", "connection refused"),
-        ("left-over", "connection refused"),
-    ):
-        path = tmp_path / name
-        assert f"cannot connect to unix:{path}: {reason}" in sound(netkit("connect", f"unix:{path}"), 7).err
-
-
 @pytest.mark.fault("full backlog")
 @pytest.mark.parametrize("clock", ["--connect-timeout", "--timeout", "--wait"])
 def test_full_backlog_is_28(clock: str) -> None:
@@ -340,21 +326,6 @@ def test_full_backlog_is_28(clock: str) -> None:
         done = sound(netkit("connect", f"127.0.0.1:{port}", clock, "100ms"), 28)
     why = f"netkit connect: cannot connect to 127.0.0.1:{port}: no answer within 100 ms (127.0.0.1)\n"
     assert done.err == why if clock == "--connect-timeout" else "100 ms" in done.err
-
-
-@pytest.mark.fault("full backlog")
-def test_full_backlog_of_a_unix_socket_is_28() -> None:
-    """If the backlog of a Unix socket is full, netkit tries again until the timeout."""
-    address, listener = server_socket("unix")
-    with listener, contextlib.ExitStack() as stack:
-        listener.listen(0)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                filler = stack.enter_context(socket.socket(socket.AF_UNIX))
-                filler.setblocking(False)
-                filler.connect(listener.getsockname())
-        done = sound(netkit("connect", address, "-w", "100ms"), 28)
-    assert f"cannot connect to {address}: no answer within 100 ms" in done.err
 
 
 # -- connections that break
@@ -475,13 +446,6 @@ def test_privileged_port_is_45() -> None:
     wrapper = () if os.geteuid() else ("setpriv", "--inh-caps", drop, "--bounding-set", drop)
     done = sound(netkit("listen", "127.0.0.1:1", wrapper=wrapper), 45)
     assert "cannot listen on 127.0.0.1:1: permission denied" in done.err
-
-
-@pytest.mark.fault("address that cannot be bound")
-def test_foreign_address_is_45() -> None:
-    """Listening on an address of another host is 45."""
-    done = sound(netkit("listen", "192.0.2.1:9000"), 45)
-    assert "cannot listen on 192.0.2.1:9000: cannot assign requested address" in done.err
 
 
 @pytest.mark.fault("port that the system chose")

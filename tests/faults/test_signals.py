@@ -514,10 +514,3 @@ def on_a_terminal(name: str, *options: str) -> bytes:
             say(client)
         sound(process.finish(), 0)
         return taken(window)
-
-
-@pytest.mark.fault("escapes for a terminal")
-def test_escapes_to_a_pipe() -> None:
-    """To a pipe a peer's bytes are written unchanged."""
-    with peer(lambda sock: sock.sendall(ESCAPES)) as server:
-        assert sound(netkit("connect", server.address), 0).out == ESCAPES

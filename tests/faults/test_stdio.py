@@ -385,24 +385,6 @@ def test_few_descriptors(limit: int) -> None:
     assert done.code == 0 or limit < 10
 
 
-@pytest.mark.fault("port taken or lingering")
-def test_restart_over_a_connection_in_time_wait() -> None:
-    """A port can be listened on again while a connection is in TIME_WAIT, but not while another server has it."""
-    with running("listen", "127.0.0.1:0") as server:
-        port = server.port
-        server.stdin.close()
-        with connect(port) as client:
-            assert client.recv(1) == b""  # the server's end comes before ours
-        sound(server.finish(), 0)
-    local = f"0100007F:{port:04X}"
-    states = [row.split()[3] for row in Path("/proc/net/tcp").read_text().splitlines() if row.split()[1] == local]
-    assert set(states) == {"06"}  # TIME_WAIT
-    with running("listen", f"127.0.0.1:{port}") as server:
-        assert server.port == port
-        taken = sound(netkit("listen", f"127.0.0.1:{port}"), 45)
-        assert taken.err == f"netkit listen: cannot listen on 127.0.0.1:{port}: address already in use\n"
-
-
 # -- what belongs to the caller
 
 
