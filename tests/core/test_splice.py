@@ -6,6 +6,8 @@ import random
 import signal
 import socket
 import subprocess
+import sys
+import termios
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +23,7 @@ from netkit.core.pump import pump
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stdio import FileStream
 from tests import contract
-from tests.clock import in_real_time
+from tests.clock import in_real_time, on_kernel
 from tests.support import NETKIT, Finished, died_by, jam, netkit, peer, read_all, reset, running
 from tests.support.data import check_same
 from tests.support.peers import drip, tcp_sockets
@@ -245,6 +247,19 @@ async def test_what_has_to_be_looked_at_is_copied(steps: Steps, tmp_path: Path) 
     assert steps.moved == 0
 
 
+@in_real_time
+async def test_data_for_a_socket_that_blocks_is_copied(steps: Steps) -> None:
+    """splice(2) to a socket in blocking mode, whose flags are not ours to change, could block the process."""
+    with receiving() as ours, connected() as (near, far):
+        thread, found = collected(far)
+        sink = FileStream(-1, near.fileno())
+        await pump(SocketStream(ours, "the peer"), sink)
+        sink.close()
+        thread.join()
+    assert found == [DATA]
+    assert steps.moved == 0
+
+
 class Loud(SocketStream):
     """A socket stream that only overrides ``recv``."""
 
@@ -278,6 +293,56 @@ async def test_without_descriptors_for_a_pipe_it_is_copied(
 
 
 # -- failures during the transfer
+
+
+@pytest.mark.parametrize("how", ["cancelled", "reset"])
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+@in_real_time
+async def test_what_a_full_sink_did_not_take_counts_as_offered(kind: str, how: str, tmp_path: Path) -> None:
+    """The bytes that the last step was about to move are offered and not sent; a flow to a full sink is not silent."""
+    (tmp_path / "file").write_bytes(DATA * 4)
+    with ExitStack() as stack:
+        ours, theirs = stack.enter_context(connected())
+        file = stack.enter_context((tmp_path / "file").open("rb"))
+        reader, writer = (stack.enter_context(open(fd, mode)) for fd, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
+        fd = file.fileno() if kind == "file" else reader.fileno()
+        sink, flow = SocketStream(ours, "the peer"), Flow()
+        async with Group() as group:
+            if kind == "pipe":
+                group.start_soon(FileStream(-1, writer.fileno()).send(DATA * 4))
+            pumping = group.start_soon(contract.failure_of(pump(FileStream(fd, -1), sink, flow=flow)))
+            await contract.until_held_back(sink)
+            assert flow.waiting_since is None
+            if how == "reset":
+                reset(theirs)
+            else:
+                pumping.cancel()
+            await pumping.finished.wait()
+            left = int.from_bytes(fcntl.ioctl(reader, termios.FIONREAD, bytes(4)), sys.byteorder)
+            group.cancel()
+        assert flow.offered - sink.counts.sent == (1 << 20 if kind == "file" else left) > 0
+        sink.close()
+
+
+@on_kernel
+async def test_a_sink_that_is_ready_and_takes_nothing_is_not_spun_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is tried again after pauses."""
+    sendfile = os.sendfile
+
+    def stubborn(*args: Any) -> int:
+        if now() < 0.1:
+            raise BlockingIOError
+        return sendfile(*args)
+
+    monkeypatch.setattr(splice.os, "sendfile", stubborn)
+    (tmp_path / "file").write_bytes(b"at last")
+    with connected() as (ours, theirs), (tmp_path / "file").open("rb") as file:
+        sink = SocketStream(ours, "the peer")
+        await splice.move(FileStream(file.fileno(), -1), sink, Flow())
+        assert theirs.recv(10) == b"at last"
+        sink.close()
 
 
 @pytest.mark.parametrize("through", ["file", "pipe"])
