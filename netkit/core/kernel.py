@@ -150,11 +150,6 @@ class Task:
         self.finished = Event()
         self.result: Any = None
 
-    @property
-    def waits(self) -> bool:
-        """Whether it waits for something that has not happened yet: then cancelling it now loses no result."""
-        return self.queue is not None
-
     def take_error(self) -> BaseException:
         """Return the error that its wait raises, and forget it.
 

@@ -188,7 +188,7 @@ async def test_two_tasks_on_one_side_of_a_descriptor_are_an_error_at_once(
             await checkpoint()
             with pytest.raises(RuntimeError, match="two tasks"):
                 await second(sock.fileno())
-            assert waiting.waits
+            assert not waiting.finished.is_set()
             peer.send(b"x")
             with pytest.raises(BlockingIOError):
                 while True:
@@ -207,7 +207,7 @@ async def test_a_reader_and_a_writer_share_a_descriptor(read: Callable[[int], An
             await checkpoint()
             await checkpoint()
             assert writing.finished.is_set()
-            assert reading.waits
+            assert not reading.finished.is_set()
             peer.send(b"x")
 
 
@@ -369,7 +369,7 @@ def test_a_signal_that_was_ignored_before_stays_ignored() -> None:
             await checkpoint()
             os.kill(os.getpid(), signal.SIGUSR1)
             await sleep(HOUR)
-            assert watching.waits
+            assert not watching.finished.is_set()
             group.cancel()
 
     with handled_by(signal.SIG_IGN):
@@ -947,7 +947,7 @@ async def test_the_loop_calls_a_step_and_wakes_the_task_when_that_returns_false(
                 peer.send(byte)
                 await checkpoint()
                 assert log[-1] == byte
-                assert reading.waits
+                assert not reading.finished.is_set()
             peer.close()
             await reading.finished.wait()
         await sleep(HOUR)
