@@ -1,5 +1,6 @@
 """--exec, --sh-exec and COMMAND: what programs are given, how conversations end, and that no process is left."""
 
+import contextlib
 import os
 import random
 import re
@@ -29,10 +30,14 @@ class Program:
     """A process that is not our child, watched by a pidfd, so that a reused process id is not mistaken for it."""
 
     def __init__(self, pid: int) -> None:
-        self._fd = os.pidfd_open(pid)
+        self._fd: int | None = None
+        with contextlib.suppress(ProcessLookupError):  # it has ended already
+            self._fd = os.pidfd_open(pid)
 
     def ended(self) -> bool:
         """Wait until it ends, and close the pidfd; return False if it does not end in time."""
+        if self._fd is None:
+            return True
         try:
             return bool(select.select([self._fd], [], [], PATIENCE)[0])
         finally:
