@@ -126,16 +126,14 @@ class ClientOptions:
         from netkit.core.layer import Setting
 
         setting = Setting(address, tls.servername or name, client, self.observe)
-        layers = self.between.make(setting, over_tls=False)
-        if tls.tls:
-            if whom not in self._warned:
-                self._warned.add(whom)
-                tls.warn(whom, self.verbosity)
-            layers.append(tls.client(name, self.observe, starttls=self.between.offers("starttls")))
-        return layers + self.between.make(setting, over_tls=True)
+        if tls.tls and whom not in self._warned:
+            self._warned.add(whom)
+            tls.warn(whom, self.verbosity)
+        secure = [tls.client(name, self.observe, starttls=self.between.offers("starttls"))] if tls.tls else []
+        return self.between.around(secure, setting)
 
     def securing(self, name: str, observe: "Observer", alpn: tuple[str, ...] = ()) -> "list[Layer]":
-        """The layers of a connection to the server ``name``, up to TLS. Raises Failure READ for a file.
+        """The layers of a connection to the server ``name``, with TLS. Raises Failure READ for a file.
 
         ``alpn`` are the protocols to offer unless --alpn says others.
         """
@@ -144,8 +142,7 @@ class ClientOptions:
 
         setting = Setting(Endpoint(name), self.tls.servername or name, observe=observe)
         tls = self.tls._replace(alpn=self.tls.alpn or alpn)
-        secure = tls.client(name, observe, starttls=self.between.offers("starttls"))
-        return [*self.between.make(setting, over_tls=False), secure]
+        return self.between.around([tls.client(name, observe, starttls=self.between.offers("starttls"))], setting)
 
     def dialling(self, layers: "list[Layer] | None" = None, client: "Connection | None" = None) -> "Dialling":
         """The core's settings to dial with ``layers``, by default our own, for ``client``. Raises Failure READ."""

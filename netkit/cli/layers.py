@@ -1,7 +1,7 @@
 """The options that add layers to a connection: a row for each, the layer next to the wire first."""
 
 import functools
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netkit.cli.command import ADDRESSES, DATA, SERVING, TLS, Decorator, chained
@@ -98,10 +98,14 @@ class LayerOptions:
     def _only(self, names: Set[str]) -> "LayerOptions":
         return LayerOptions({name: self._values[name] for name in self._values.keys() & names})
 
-    def make(self, setting: "Setting", *, over_tls: bool) -> "list[Layer]":
-        """The layers below TLS or above it, the one next to the wire first."""
-        wanted = [row for row in ROWS if row.over_tls is over_tls and row.name in self]
-        return [imported(row.make)(self._values[row.name], setting) for row in wanted]
+    def around(self, tls: "Sequence[Layer]", setting: "Setting") -> "list[Layer]":
+        """The layer of TLS, if any, with those below and above it, the one next to the wire first."""
+        below: list[Layer] = []
+        above: list[Layer] = []
+        for row in ROWS:
+            if row.name in self:
+                (above if row.over_tls else below).append(imported(row.make)(self._values[row.name], setting))
+        return [*below, *tls, *above]
 
 
 NO_LAYERS = LayerOptions({})

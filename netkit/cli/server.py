@@ -100,7 +100,7 @@ class ServerOptions:
 
         setting = Setting(self.address, observe=self.observe, serves=True)
         secure = [self.tls.server(self.observe)] if self.tls.tls else []
-        return [*self.between.make(setting, over_tls=False), *secure, *self.between.make(setting, over_tls=True)]
+        return self.between.around(secure, setting)
 
     def changes(self) -> "list[Callable[[], Change]]":
         """Factories of the changes to each client's data: the search of --until."""
