@@ -26,6 +26,7 @@ PAGES = {page.name: page for page in man.pages()}
 ENDS = ["--send-only", "--shutdown-after", "--no-shutdown", "--hold", "--grace", "--until", "--max-bytes"]
 
 each_command = pytest.mark.parametrize("name", COMMANDS)
+each_help = pytest.mark.parametrize("args", [("--help",), ("connect", "--help"), ("help",)], ids=" ".join)
 each_page = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 
 
@@ -58,8 +59,9 @@ def help_of(name: str) -> str:
 def test_exit_codes_are_documented() -> None:
     """docs/exit-codes.md has all codes with their meanings, and no others."""
     page = (FOLDER.parent / "docs" / "exit-codes.md").read_text()
-    codes = {"128+n" if code is Exit.SIGNAL else str(int(code)): code.meaning for code in Exit}
-    assert dict(re.findall(r"^\| ([0-9]\S*) \| (.*) \|$", page, re.MULTILINE)) == codes
+    [codes] = topics.EXIT_STATUS.blocks
+    assert isinstance(codes, topics.Terms) and len(codes.pairs) == len(Exit)
+    assert re.findall(r"^\| ([0-9]\S*) \| (.*) \|$", page, re.MULTILINE) == codes.pairs
 
 
 def test_man_is_current(tmp_path: Path) -> None:
@@ -253,15 +255,10 @@ def test_help_is_an_answer(args: tuple[str, ...]) -> None:
     assert done.out.endswith(b"\n") and b"netkit" in done.out
 
 
-def test_help_command_needs_no_other_program() -> None:
-    """``netkit help COMMAND`` prints the page as text without man or mandoc."""
-    done = netkit("help", "connect", env={"PATH": ""})
-    assert done == (0, pages.to_text(PAGES["netkit-connect"]).encode() + b"\n", "")
-
-
-def test_help_alone_is_the_page_of_netkit() -> None:
-    """``netkit help`` prints netkit(1)."""
-    assert netkit("help", env={"PATH": ""}).out.decode() == pages.to_text(PAGES["netkit"]) + "\n"
+@pytest.mark.parametrize(("words", "page"), [((), "netkit"), (("connect",), "netkit-connect")])
+def test_help_needs_no_other_program(words: tuple[str, ...], page: str) -> None:
+    """``netkit help`` and ``netkit help COMMAND`` print the page as text without man or mandoc."""
+    assert netkit("help", *words, env={"PATH": ""}) == (0, pages.to_text(PAGES[page]).encode() + b"\n", "")
 
 
 @pytest.mark.parametrize(
@@ -279,7 +276,7 @@ def test_help_of_what_is_no_command(words: str, message: str, capfd: pytest.Capt
     assert refused(capfd, "help", *words.split()) == message
 
 
-@pytest.mark.parametrize("args", [("--help",), ("connect", "--help"), ("help",)], ids=" ".join)
+@each_help
 def test_help_to_a_full_disk(args: tuple[str, ...]) -> None:
     """If help cannot be written, the exit code is 23, with a message."""
     with open("/dev/full", "wb") as full:
@@ -288,7 +285,7 @@ def test_help_to_a_full_disk(args: tuple[str, ...]) -> None:
     assert re.fullmatch(r"netkit.*: cannot write to stdout: no space left on device\n", done.err)
 
 
-@pytest.mark.parametrize("args", [("--help",), ("connect", "--help"), ("help",)], ids=" ".join)
+@each_help
 def test_help_to_a_reader_that_left(args: tuple[str, ...]) -> None:
     """If the reader of help has left, netkit ends silently by SIGPIPE, which a shell shows as 141."""
     reading, writing = os.pipe()

@@ -100,11 +100,7 @@ OPTION_VALUES: list[Case] = [
     (["connect", "127.0.0.1", "1", "--send", "--", "--"], "words after '--'"),
     (["echo", "0", "--port-file", "--", "true"], "unexpected word 'true'"),
     (["connect", "127.0.0.1", "1", "--send", r"\q"], r"--send: '\\q' has"),
-    (["connect", "127.0.0.1", "1", "--send", r"\x4"], r"none of \n \r \t \0 \\ \xNN"),
-    (["connect", "127.0.0.1", "1", "--send", "a\\"], r"none of \n \r \t \0 \\ \xNN"),
     (["connect", "127.0.0.1", "1", "--send-hex", "4"], "--send-hex: '4' is not pairs of hex digits"),
-    (["connect", "127.0.0.1", "1", "--send-hex", "0x41"], "--send-hex: '0x41' is not pairs of hex digits"),
-    (["connect", "127.0.0.1", "1", "--send-hex", "@/etc/passwd"], "--send-hex: '@/etc/passwd' is not pairs"),
     (["connect", "127.0.0.1", "1", "--source", ""], "--source: the source is empty"),
     (["connect", "127.0.0.1", "1", "--source", "localhost"], "--source: source 'localhost' is not an IP address"),
     (
@@ -133,7 +129,6 @@ OPTION_VALUES: list[Case] = [
     (["echo", "0", "--max-conns", "0"], "--max-conns: '0' is not a whole number from 1 on"),
     (["echo", "unix:/s", "--mode", "888"], "--mode: '888' is not a mode"),
     (["connect", "h", "1", "--max-bytes", "1_0"], "--max-bytes: '1_0' is not a whole number"),
-    (["connect", "h", "1", "--exec", "cat 'x"], "cannot be split into words: no closing quotation"),
     (["listen", "0", "--sh-exec", " "], "there is no program to run"),
     (["connect", "tls:h:1", "--alpn", "a,,b"], "--alpn"),
     (["connect", "tls:h:1", "--alpn", "h\u00e9"], "--alpn"),
@@ -190,7 +185,6 @@ TO = ["udp-send", "127.0.0.1", "9"]
 DATAGRAMS: list[Case] = [
     ([*TO, "--size", "1k"], "--size: '1k' is not a size, such as 1500, 64K, 1M or 2G"),
     ([*TO, "--size", "65508"], "--size: '65508' is more than 65507"),
-    ([*TO, "--size", "64K"], "--size: '64K' is more than 65507"),
     ([*TO, "--rate", "-1M"], "--rate: '-1M' is not a size"),
     *(([*TO, option, "0"], f"{option}: '0' is not a whole number from 1 on") for option in ("--repeat", "--ttl")),
     ([*TO, "--replies", "0"], "--replies: '0' is not a whole number from 1 on"),
@@ -228,10 +222,8 @@ DATAGRAMS: list[Case] = [
 HOSTS: list[Case] = [
     (["connect", "", "80"], "the host is empty"),
     (["connect", "a..b", "80"], "host 'a..b' has an empty label"),
-    (["connect", ".".join(["a" * 50] * 6), "80"], "host name of 305 bytes is longer than 253"),
     (["connect", "127.1", "80"], "host '127.1' is a legacy spelling: write 127.0.0.1"),
     (["connect", "127.0.0.256", "80"], "host '127.0.0.256' is no IPv4 address"),
-    (["connect", "[::1", "80"], "no closing bracket"),
     (["connect", "fe80::1", "80"], "link-local address fe80::1 needs a zone"),
     (["connect", "127\u30020\u30020\u30021", "80"], "is no internationalized name"),
     (["connect", "*", "80"], "host '*' is no name: a server takes every interface with :PORT"),
@@ -256,7 +248,6 @@ PORTS: list[Case] = [
     (["connect", "127.0.0.1", "-1"], "netkit connect: port -1 is negative"),
     (["connect", "127.0.0.1", "80\n"], r"port '80\n' is not a number"),
     (["connect", "127.0.0.1:nosuchsvc"], "port 'nosuchsvc' is neither a number nor a known service"),
-    (["connect", "127.0.0.1", ""], "the port is empty"),
     (["connect", "127.0.0.1", "\uff18\uff10"], "is not a number"),
 ]
 HOSTILE: list[Case] = [
