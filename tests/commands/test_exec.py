@@ -143,11 +143,15 @@ def test_program_has_the_signals_that_we_were_given(ignored: list[str], mask: in
 # -- exit codes
 
 
-@pytest.mark.parametrize("line, code", [("exit 7", 7), ("kill -9 $$", 137)])
-def test_exit_code_of_the_program_is_that_of_connect(line: str, code: int) -> None:
-    """connect exits with the code of its program, or 128+n for a signal, without a message."""
+@pytest.mark.fault("signals ignored or held back at the start")
+@pytest.mark.parametrize(
+    "line, code, wrapper",
+    [("exit 7", 7, []), ("kill -9 $$", 137, []), ("exit 7", 7, ["env", "--ignore-signal=CHLD"])],
+)
+def test_exit_code_of_the_program_is_that_of_connect(line: str, code: int, wrapper: list[str]) -> None:
+    """connect exits with the code of its program, or 128+n for a signal, also if SIGCHLD was ignored at its start."""
     with peer(read_all) as server:
-        assert netkit("connect", server.address, "--sh-exec", line) == Finished(code, b"", "")
+        assert netkit("connect", server.address, "--sh-exec", line, wrapper=wrapper) == Finished(code, b"", "")
 
 
 @pytest.mark.parametrize("options, code", [([], 3), (["--keep", "--once"], 0)])
@@ -156,14 +160,6 @@ def test_exit_code_of_listen(options: list[str], code: int) -> None:
     with running("listen", HERE, "--sh-exec", "cat; exit 3", *options) as server:
         assert exchange(server.port, b"all of it") == b"all of it"
         assert server.wait() == code
-
-
-@pytest.mark.fault("signals ignored or held back at the start")
-def test_exit_code_although_the_child_signal_is_ignored() -> None:
-    """The exit code of a program is found even if SIGCHLD was ignored when netkit started."""
-    with peer(read_all) as server:
-        wrapper = ["env", "--ignore-signal=CHLD"]
-        assert netkit("connect", server.address, "--sh-exec", "exit 7", wrapper=wrapper).code == 7
 
 
 CANNOT_RUN = [

@@ -33,8 +33,16 @@ from tests.support.data import DATA, MIB, OTHER, check_same
 from tests.support.logs import read_log
 from tests.support.partners import run
 from tests.support.peers import connect, converse, is_reset, is_silent, push, until_reset, wait_for_refusal
-from tests.support.processes import HERE, peak_memory, settle, tool
+from tests.support.processes import HERE, peak_memory, settle, strace
 from tests.support.relays import answering, secured_by, target
+
+
+@contextlib.contextmanager
+def serving(*options: str, behaviour: Any = answering, **how: Any) -> Iterator[tuple[Running, Peer]]:
+    """Run a relay to a target; ``how`` is as for ``running``."""
+    with peer(behaviour) as there, running("relay", HERE, there.address, *options, **how) as server:
+        yield server, there
+
 
 # -- bytes
 
@@ -79,7 +87,7 @@ def test_a_late_answer_is_complete() -> None:
         gate.wait(PATIENCE)
         sock.sendall(OTHER)
 
-    with peer(late) as there, running("relay", HERE, there.address) as server, connect(server.port) as client:
+    with serving(behaviour=late) as (server, _), connect(server.port) as client:
         client.sendall(b"question")
         client.shutdown(socket.SHUT_WR)
         assert asked.wait(PATIENCE)
@@ -98,7 +106,7 @@ def test_a_target_that_ends_first_still_hears_the_client() -> None:
         sock.shutdown(socket.SHUT_WR)
         return read_all(sock)
 
-    with peer(ending) as there, running("relay", HERE, there.address) as server, connect(server.port) as client:
+    with serving(behaviour=ending) as (server, there), connect(server.port) as client:
         assert read_all(client) == b"no more from here"
         client.sendall(DATA)
         client.shutdown(socket.SHUT_WR)
@@ -109,9 +117,8 @@ def test_a_target_that_ends_first_still_hears_the_client() -> None:
 def test_bulk_stays_in_the_kernel(tmp_path: Path) -> None:
     """Most of 8 MiB passes from socket to socket by splice(2)."""
     calls = tmp_path / "calls"
-    wrapper = (tool("strace"), "-qq", "-o", str(calls), "-e", "trace=splice")
     data = os.urandom(8 * MIB)
-    with peer(answering) as there, running("relay", HERE, there.address, "--once", wrapper=wrapper) as server:
+    with serving("--once", wrapper=strace("trace=splice", log=calls)) as (server, there):
         check_same(exchange(server.port, data), OTHER)
         check_same(there.result(), data)
         assert server.wait() == 0
@@ -347,13 +354,6 @@ def test_a_ring_of_two_is_capped() -> None:
 
 
 # -- options
-
-
-@contextlib.contextmanager
-def serving(*options: str, behaviour: Any = answering) -> Iterator[tuple[Running, Peer]]:
-    """Run a relay to a target."""
-    with peer(behaviour) as there, running("relay", HERE, there.address, *options) as server:
-        yield server, there
 
 
 def test_idle_clock_resets_both() -> None:

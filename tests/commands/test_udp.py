@@ -308,15 +308,6 @@ def test_datagrams_arrive_whole_from_everybody() -> None:
         assert server.wait() == 0
 
 
-@pytest.mark.parametrize(("output", "wanted"), [("lines", b"a\nb\n\n\xff\n"), ("hex", b"61\n620a\n\nff\n")])
-def test_forms(output: str, wanted: bytes) -> None:
-    """--output lines and hex keep the boundaries of datagrams."""
-    with running("udp-serve", HERE, "--output", output, "--count", "4") as server:
-        send(server.port, b"a", b"b\n", b"", b"\xff")
-        code, out, _ = server.finish()
-        assert (code, out) == (0, wanted)
-
-
 def test_json_is_one_object_for_each() -> None:
     """--json prints one object for each datagram, with the peer, the local port and the payload."""
     with running("udp-serve", HERE, "--json", "--count", "2") as server, udp() as sock:
