@@ -131,7 +131,7 @@ def test_what_a_client_said_before_it_was_reset_is_kept() -> None:
 def test_a_line_is_whole_although_its_client_is_cut_while_stdout_is_full() -> None:
     """What the last client had begun to write is written to its end before netkit exits, however late that is."""
     line = b"x" * 65_535 + b"\n"  # with its label it is more than a pipe holds
-    options = ("--keep", "--once", "--label", "--idle-timeout", "50ms", "-v")
+    options = ("--keep", "--once", "--label", "--idle-timeout", "200ms", "-v")
     with running("listen", HERE, *options) as server, connect(server.port) as client:
         head = label(client)
         client.sendall(line)

@@ -57,17 +57,19 @@ async def test_who_comes_at_the_same_time_as_the_only_client_is_ignored_with_a_w
     for peer, host in zip(peers, hosts, strict=True):
         peer.sendto(b"hi", (host, bound.port))
     events: list[CoreEvent] = []
+    reported = Event()
+
+    def observe(event: CoreEvent) -> None:
+        events.append(event)
+        if sum(isinstance(event, Ignored) for event in events) == len(peers) - 1:
+            reported.set()
 
     async def handle(stream: Connection) -> None:
         assert await stream.recv() == b"hi"
+        await reported.wait()
 
-    await serve(
-        DatagramListener(bound, events.append),
-        handler=handle,
-        stop=Event(),
-        policy=Policy(limit=1),
-        observe=events.append,
-    )
+    listener = DatagramListener(bound, observe)
+    await serve(listener, handle, stop=Event(), policy=Policy(limit=1), observe=observe)
     (served,) = [event.peer._replace(udp=False) for event in events if isinstance(event, Accepted)]
     others = {from_socket(peer.getsockname()) for peer in peers} - {served}
     assert {event.peer: event.reason for event in events if isinstance(event, Ignored)} == dict.fromkeys(
