@@ -3,7 +3,9 @@
 import heapq
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from socket import inet_pton
+from typing import NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -21,7 +23,16 @@ from netkit.output.terminal.tables import WHOLE, Picture, drawn, fitted
 from netkit.services.portcheck.check import Result, Summary
 from netkit.services.portcheck.watch import Watch
 
-_Row = tuple[Result, list[str | Text]]  # and its cells
+
+class _Row(NamedTuple):
+    """A result, its cells, and its place in the table."""
+
+    result: Result
+    cells: list[str | Text]
+    place: tuple[int, bytes, int]
+
+
+_PLACE = attrgetter("place")
 
 
 class PortTable(Lines):
@@ -34,14 +45,14 @@ class PortTable(Lines):
         self.names_all = same_terminal(STDOUT, STDERR)
 
     def line(self, result: Result) -> str:
-        self._rows.append((result, _cells(result)))
+        self._rows.append(_Row(result, _cells(result), self._place(result)))
         return ""
 
     def end(self, failure: Failure | None) -> Iterator[str]:
         yield from super().end(failure)
-        self._rows.sort(key=self._place)
+        self._rows.sort(key=_PLACE)
         yield from drawn(self._picture(self._rows), len(self._rows), coloured=self._coloured)
-        yield from filter(None, (self.chain(result) for result, _ in self._rows))
+        yield from filter(None, (self.chain(row.result) for row in self._rows))
 
     async def show(self, watch: Watch | None) -> None:
         if self.view.moving_after is None or watch is not None:
@@ -60,7 +71,7 @@ class PortTable(Lines):
 
     def _first(self, lines: int) -> list[_Row]:
         """As many results as a table of ``lines`` lines has room for, at least one."""
-        first = heapq.nsmallest(lines, self._rows, key=self._place)
+        first = heapq.nsmallest(lines, self._rows, key=_PLACE)
         while len(first) > 1 and (height := len(rows(self._table(first), STDOUT, coloured=False))) > lines:
             del first[max(len(first) * lines // height, 1) :]
         return first
@@ -70,10 +81,9 @@ class PortTable(Lines):
 
     def _picture(self, some: Sequence[_Row]) -> Picture:
         heads, room = ("TARGET", "ADDRESS", "STATE", "TIME", "DETAIL"), terminal_size(STDOUT).columns
-        return fitted(heads, (cells for _, cells in some), room, wrapped="DETAIL", right=["TIME"])
+        return fitted(heads, (row.cells for row in some), room, wrapped="DETAIL", right=["TIME"])
 
-    def _place(self, row: _Row) -> tuple[int, bytes, int]:
-        result, _ = row
+    def _place(self, result: Result) -> tuple[int, bytes, int]:
         host = result.host if self.summary.targets[result.number].is_network else ""
         family = family_of(host)
         return result.number, inet_pton(family, host) if family else b"", result.port or 0

@@ -136,5 +136,5 @@ def test_a_table_that_grows_fits_the_screen(
         monkeypatch.setattr(module, "terminal_size", lambda fd: os.terminal_size((columns, lines)))
     table = table_of(30)
     first = table._first(lines - 2)
-    assert [result.port for result, _ in first] == [*range(1, shown + 1)]
+    assert [row.result.port for row in first] == [*range(1, shown + 1)]
     assert shown == 1 or len(screen.rows(table._table(first), 1, coloured=False)) <= lines - 2
