@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import socket
 import threading
@@ -357,11 +356,11 @@ def test_wait_looks_names_up_again(tmp_path: Path) -> None:
 
 
 def test_wait_until_closed() -> None:
-    """--closed --wait waits until the port is closed."""
+    """--closed --wait waits until the port is closed, and looks every --interval."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = "{}:{}".format(*server.getsockname())
-        with running("portcheck", address, "--closed", "--wait", "20s", "-vv") as check:
-            check.line(f"{address} is open; again in")
+        with running("portcheck", address, "--closed", "--wait", "20s", "--interval", "30ms", "-vv") as check:
+            check.line(f"{address} is open; again in 30 ms$")
             server.close()
             result = check.finish()
     assert (result.code, result.out.split(b"\t")[3]) == (0, b"closed")
@@ -405,13 +404,6 @@ def test_mistakes(capfd: pytest.CaptureFixture[str], args: list[str], message: s
     line = mistake(capfd, ["portcheck", *args])
     assert line.startswith("netkit portcheck: ")
     assert message in line
-
-
-def test_rounds_are_10_ms_apart_at_least() -> None:
-    """Rounds are at least 10 ms apart, whatever --interval says."""
-    done = netkit("portcheck", f"127.0.0.1:{free_port()}", "--wait", "50ms", "--interval", "0", "-vv")
-    pauses = re.findall(r"; again in ([0-9.]+) ms", done.err)
-    assert done.code == 28 and set(pauses[:-1]) <= {"10.0", "10"} and pauses
 
 
 def test_machine_without_proc() -> None:

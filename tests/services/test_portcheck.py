@@ -104,54 +104,47 @@ def outcome(states: Sequence[str], *, any: bool = False, closed: bool = False, t
     return Exit.OK if failure is None else failure.exit
 
 
-@pytest.mark.parametrize(
-    ("states", "exit"),
-    [
-        ([OPEN, OPEN], Exit.OK),
-        ([OPEN, CLOSED, UNKNOWN, FILTERED], Exit.CONNECT),
-        ([FILTERED, UNREACHABLE], Exit.CONNECT),
-        ([FILTERED, UNKNOWN, OPEN], Exit.RESOLVE),
-        ([FILTERED, OPEN], Exit.TIMEOUT),
-        ([SILENT], Exit.TIMEOUT),
-    ],
-)
-def test_what_a_script_is_told(states: list[str], exit: Exit) -> None:
-    """The exit code is 7 if a port answered otherwise than wanted, else 6, else 28."""
-    assert outcome(states) == exit
-
-
-def test_any_and_closed() -> None:
-    """With --any one port is enough; with --closed open ports are the wrong ones."""
-    assert outcome([FILTERED, OPEN, CLOSED], any=True) is Exit.OK
-    assert outcome([FILTERED, CLOSED], any=True) is Exit.CONNECT
-    assert outcome([CLOSED, CLOSED], closed=True) is Exit.OK
-    assert outcome([CLOSED, OPEN], closed=True) is Exit.CONNECT
-    assert outcome([CLOSED, FILTERED], closed=True) is Exit.TIMEOUT
+ANY, CLOSING, TOGETHER = {"any": True}, {"closed": True}, {"together": True}
 
 
 @pytest.mark.parametrize(
-    ("states", "exit"),
+    ("states", "how", "exit"),
     [
-        ([OPEN, CLOSED, UNKNOWN, FILTERED], Exit.OK),
-        ([CLOSED, FILTERED], Exit.CONNECT),
-        ([FILTERED, UNKNOWN], Exit.RESOLVE),
+        # 7 if a port answered otherwise than wanted, else 6, else 28
+        ([OPEN, OPEN], {}, Exit.OK),
+        ([OPEN, CLOSED, UNKNOWN, FILTERED], {}, Exit.CONNECT),
+        ([FILTERED, UNREACHABLE], {}, Exit.CONNECT),
+        ([FILTERED, UNKNOWN, OPEN], {}, Exit.RESOLVE),
+        ([FILTERED, OPEN], {}, Exit.TIMEOUT),
+        ([SILENT], {}, Exit.TIMEOUT),
+        # one port is enough
+        ([FILTERED, OPEN, CLOSED], ANY, Exit.OK),
+        ([FILTERED, CLOSED], ANY, Exit.CONNECT),
+        # open ports are the wrong ones
+        ([CLOSED, CLOSED], CLOSING, Exit.OK),
+        ([CLOSED, OPEN], CLOSING, Exit.CONNECT),
+        ([CLOSED, FILTERED], CLOSING, Exit.TIMEOUT),
+        # one port of a target is enough, unless they have to be closed
+        ([OPEN, CLOSED, UNKNOWN, FILTERED], TOGETHER, Exit.OK),
+        ([CLOSED, FILTERED], TOGETHER, Exit.CONNECT),
+        ([FILTERED, UNKNOWN], TOGETHER, Exit.RESOLVE),
+        ([CLOSED, OPEN], TOGETHER | CLOSING, Exit.CONNECT),
+        ([CLOSED, OPEN], TOGETHER | CLOSING | ANY, Exit.OK),
     ],
 )
-def test_one_port_of_a_target_is_enough(states: list[str], exit: Exit) -> None:
-    """One port of a target is enough; if none is as wanted, the exit code is that of all its ports."""
-    assert outcome(states, together=True) is exit
+def test_what_a_script_is_told(states: list[str], how: dict[str, bool], exit: Exit) -> None:
+    """The exit code for ports in these states, with --any, with --closed, and if all are one target."""
+    assert outcome(states, **how) is exit
 
 
 def test_what_is_not_as_wanted_counts_alone() -> None:
-    """Ports of a target that has an open one do not count; with --closed all ports have to be closed."""
+    """Ports of a target that has an open one do not count in the message."""
     summary = Summary(Check(), [Target("db", (22, 80)), Target("cache", (6379,))])
     for place, port, state in ((0, 22, OPEN), (0, 80, CLOSED), (1, 6379, FILTERED)):
         summary.note(Result("h", port, "tcp", ProbeResult(state, "no answer", EXITS[state]), number=place))
     failure = summary.failure(1.5)
     assert failure is not None and failure.exit is Exit.TIMEOUT
     assert str(failure) == "1 of 3 open in 1.5 s (1 closed, 1 filtered); not as wanted: h:6379 (no answer)"
-    assert outcome([CLOSED, OPEN], closed=True, together=True) is Exit.CONNECT
-    assert outcome([CLOSED, OPEN], closed=True, any=True, together=True) is Exit.OK
 
 
 @pytest.mark.parametrize("together", [True, False])
