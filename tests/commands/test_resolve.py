@@ -431,7 +431,7 @@ def test_forged_answers_are_not_heard() -> None:
         other_name = query.replace(b"\1x\7example", b"\1y\7example")
         good = reply(query, SEVEN)
         cut = reply(query, (1, b"\1\2\3"), SEVEN)[:-2]
-        forged = [reply(other_id, SEVEN), reply(other_name, SEVEN), query, b"", b"nonsense", good[:20], b"\0" * 40, cut]
+        forged = [reply(other_id, EIGHT), reply(other_name, EIGHT), query, b"", b"nonsense", good[:20], b"\0" * 40, cut]
         return [*forged, good]
 
     with server(answer) as place:
