@@ -9,6 +9,7 @@ import socket
 import ssl
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,6 @@ from tests.support.secured import Cut, Secured, serving
 from tests.support.terminals import on_terminal
 
 HERE = "127.0.0.1"
-V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
-VERSIONS = pytest.mark.parametrize("version", [V12, V13], ids=["1.2", "1.3"])
 OTHER = "sha256:" + "0" * 64
 AT_ONCE = ("--shutdown-after", "0")
 
@@ -65,7 +64,7 @@ def test_a_fingerprint_takes_exactly_this_certificate(pki: Pki, kind: str) -> No
     assert done == Finished(0, b"HELLO", "")
 
 
-@VERSIONS
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
 def test_another_certificate_is_60_and_gets_nothing(pki: Pki, version: ssl.TLSVersion) -> None:
     """Another certificate is exit code 60 with its fingerprint; neither payload nor our certificate is sent."""
     context = pki.server(asks=True, minimum_version=version, maximum_version=version)
@@ -126,18 +125,19 @@ def test_what_is_no_fingerprint(text: str, capfd: pytest.CaptureFixture[str]) ->
 # -- --show-certs
 
 
-@pytest.mark.parametrize("kind", ["good", "chain", *BAD])
-def test_the_chain_is_shown_whatever_it_is(pki: Pki, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("made", "code"),
+    [(lambda pki: pki.good, 0), (lambda pki: pki.below("chain"), 0), (lambda pki: pki.bad("expired"), 60)],
+    ids=["good", "chain", "expired"],
+)
+def test_the_chain_is_shown_whatever_it_is(pki: Pki, made: Callable[[Pki], Pair], code: int) -> None:
     """The chain is printed as PEM, the server's own certificate first; the exit code tells whether it is trusted."""
-    pair = {"good": lambda: pki.good, "chain": lambda: pki.below("chain")}.get(kind, lambda: pki.bad(kind))()
-    bad = kind in BAD
-    host = HERE if kind == "address as DNS name" else "localhost"
+    pair = made(pki)
     with peer(serving(pki.server(pair), Secured.read_all)) as server:
-        target = f"tls:{host}:{server.port}"
-        done = netkit("connect", "-4", target, "--cafile", pki.ca, "--show-certs", input=b"secret")
-        assert isinstance(server.result(), ssl.SSLError) if bad else server.result() == b""
+        done = netkit("connect", f"tls:{server.address}", "--cafile", pki.ca, "--show-certs", input=b"secret")
+        assert isinstance(server.result(), ssl.SSLError) if code else server.result() == b""
     assert certificates_in(done.out.decode()) == certificates_in(Path(pair.cert).read_text())
-    assert (done.code, done.err.count("\n")) == ((60, 1) if bad else (0, 0))
+    assert (done.code, done.err.count("\n")) == (code, int(code > 0))
     assert done.out.startswith(b" 0 s:")
 
 
@@ -244,8 +244,9 @@ def of_kind(pki: Pki, kind: str) -> Pair:
     return pki.incomplete() if kind == "incomplete" else pki.bad(kind)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("command", ["connect", "fetch", "portcheck"])
+@pytest.mark.parametrize(
+    ("command", "kind"), [*(("connect", kind) for kind in KINDS), ("fetch", "expired"), ("portcheck", "self-signed")]
+)
 def test_verdicts(pki: Pki, command: str, kind: str) -> None:
     """Each reason has its message, the same for all clients, and on a terminal a hint."""
     reason, detail, hint = (text.format(pki=pki) for text in KINDS[kind])

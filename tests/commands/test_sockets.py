@@ -27,6 +27,7 @@ NAME = r"evil\x1b[31m\x0aname"
 HEADS = ["PROTO", "RECV", "SEND", "LOCAL", "PEER", "STATE", "USER", "PROCESS"]
 NO_SOCK_DIAG = ("trace=socket", "inject=socket:error=EPROTONOSUPPORT")
 Row = tuple[str, str, str, str, str, str, tuple[int, ...]]
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 # Another user may not be allowed to read our modules, so they are imported before.
 AS_NOBODY = """
@@ -203,11 +204,10 @@ def test_while_a_thousand_sockets_churn(tmp_path: Path) -> None:
     assert sum(row[5] != "time-wait" for row in ours) > 500
 
 
+@as_root
 @pytest.mark.fault("sockets that come and go")
 def test_other_users_processes_are_unknown(tmp_path: Path) -> None:
     """An ordinary user sees the sockets of other users without their processes, as with ss."""
-    if os.geteuid():
-        pytest.skip("only root can become somebody else")
     wrapper = [tool("unshare"), "-n", "sh", "-ec", 'PATH=$PATH:/sbin ip link set lo up; exec "$@"', "sh"]
     nobody = [tool("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups"]
     zoo = Zoo(tmp_path, [[sys.executable, "-c", AS_NOBODY], [*nobody, tool("ss"), "-tuanpH"]], wrapper=wrapper)
@@ -219,10 +219,9 @@ def test_other_users_processes_are_unknown(tmp_path: Path) -> None:
     assert {one.get("user") for one in found} == {"root", None}
 
 
+@as_root
 def test_a_process_of_another_user_is_not_ours_to_see() -> None:
     """--pid of another user's process is exit code 26 (permission denied), and not 3 (no sockets)."""
-    if os.geteuid():
-        pytest.skip("only root can become somebody else")
     script = AS_NOBODY.replace('"--json"', f'"--pid", "{os.getpid()}"')
     with socket.create_server(("127.0.0.1", 0)):
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=PATIENCE)
@@ -231,10 +230,9 @@ def test_a_process_of_another_user_is_not_ours_to_see() -> None:
     assert done.stderr == b"netkit sockets: cannot read the sockets of process %d: %b\n" % (os.getpid(), reason)
 
 
+@as_root
 def test_a_port_of_another_user_has_a_hint() -> None:
     """With --port a hint on the terminal says why the process of another user is not shown."""
-    if os.geteuid():
-        pytest.skip("only root can become somebody else")
     with socket.create_server(("127.0.0.1", 0)) as server, terminal() as (ours, theirs):
         words = f'"--port", "{server.getsockname()[1]}"'
         script = AS_NOBODY.replace('"--json"', words, 1).replace('"--json"', words, 1)
