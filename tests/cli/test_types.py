@@ -22,6 +22,7 @@ from netkit.cli.types import (
     REGEX,
     SIZE,
     SOURCE,
+    STATUSES,
     TEXT,
     Parsed,
     choice,
@@ -68,6 +69,7 @@ VALUES: list[tuple[Parsed, dict[str, Any]]] = [
     (PREFIX, {"u8le": (1, "little"), "u16le": (2, "little"), "u32le": (4, "little")}),
     (SOURCE, {"127.0.0.1": ("127.0.0.1", 0), "127.0.0.1:5000": ("127.0.0.1", 5000), ":5000": ("", 5000)}),
     (SOURCE, {"[::1]:5000": ("::1", 5000), "fe80::1%eth0": ("fe80::1%eth0", 0)}),
+    (STATUSES, {"200": (200,), "503,200": (200, 503), "2xx,404,204": (*range(200, 300), 404)}),
     (TEXT, {"": b"", "hello": b"hello", r"a\r\n": b"a\r\n", r"\t\0\\": b"\t\0\\"}),
     (TEXT, {r"\x00\xff\xFf\x1b": b"\0\xff\xff\x1b", r"\x414": b"A4", r"\012": b"\x0012", r"\xc3\xa9": b"\xc3\xa9"}),
     (TEXT, {r"\\n": b"\\n", r"\\\n": b"\\\n", r"\\x41": b"\\x41"}),
@@ -117,6 +119,11 @@ REFUSED: list[tuple[Parsed, str, list[str]]] = [
         SOURCE,
         "",
         ["", ":", "localhost", "127.1", "127.0.0.1:70000", "[::1", "::g", "fe80::1", "\uff11.0.0.1"],
+    ),
+    (
+        STATUSES,
+        "is not statuses from 200 to 599",
+        ["", "199", "600", "20", "2000", "2XX", "xx", "200,", "200-299", "2x0"],
     ),
     (
         TEXT,

@@ -5,12 +5,19 @@ Debian has no packages of MongoDB and Kafka, so that their answers are made here
 
 import re
 import struct
+from collections.abc import Sequence
 
 import dns.message
 import dns.rcode
 import pytest
 
-from netkit.protocols.dialogue import LIMIT
+from netkit.core.errors import Failure
+from netkit.core.search import Pattern
+from netkit.protocols import url
+from netkit.protocols.dialogue import LIMIT, NotReady
+from netkit.protocols.probes.http import http
+from tests.clock import run
+from tests.memory import pair
 from tests.support import binary
 from tests.support.binary import (
     BSON_NOT_OK,
@@ -456,3 +463,57 @@ def test_what_answers_somebody_else(name: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(FITTING, name, own)
     assert outcome(name, [alien]).kind == "waits"
     assert outcome(name, [alien, alien, b""]).kind == "ready"
+
+
+def ask(answer: bytes, statuses: Sequence[int], expect: bytes | None) -> str:
+    """Return what the probe of URLs says of an answer, behind which the server ends."""
+
+    async def main() -> str:
+        ours, theirs = pair()
+        await theirs.send(answer)
+        await theirs.send_eof()
+        try:
+            return await http(ours, url.parse("http://h/"), [], statuses, expect and Pattern(expect))
+        except NotReady as error:
+            return f"not ready: {error}"
+        except Failure as failure:
+            return f"{failure.exit.name} {failure.reason}"
+
+    return run(main())
+
+
+OK, FOUND, NONE, BUSY = "200 OK", "302 Found", "204 No Content", "503 Busy"
+
+
+@pytest.mark.parametrize(
+    ("status", "statuses", "expect", "said"),
+    [
+        *((status, (), None, status) for status in (OK, NONE, FOUND, "399 x")),
+        *((status, (), None, f"not ready: {status}") for status in ("400 x", BUSY)),
+        *((status, (200, 503), None, status) for status in (OK, BUSY)),
+        *((status, (200, 503), None, f"not ready: {status}") for status in (NONE, FOUND)),
+        (OK, (), b"^up$", OK),
+        (OK, (), b"down", "not ready: 200 OK, and nothing in its body matches --expect"),
+        (BUSY, (), b"^up$", "not ready: 503 Busy"),
+    ],
+)
+def test_urls(status: str, statuses: Sequence[int], expect: bytes | None, said: str) -> None:
+    """2xx and 3xx are ready unless other statuses are wanted, and the body has to match a pattern."""
+    body = b"" if status == NONE else b"all is\nup\n"
+    assert (
+        ask(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status.encode(), len(body), body), statuses, expect)
+        == said
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "exit"),
+    [
+        (b"SSH-2.0-x\r\n", "PROTOCOL"),
+        (b"HTTP/1.1 2xx\r\n\r\n", "PROTOCOL"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", "PARTIAL"),
+    ],
+)
+def test_what_is_no_answer_of_http(answer: bytes, exit: str) -> None:
+    """An answer that is malformed or ends early is a failure."""
+    assert ask(answer, (), b"x").startswith(f"{exit} ")
