@@ -1,7 +1,7 @@
 """Rows of cells as lines: in columns on a terminal, separated by tabs elsewhere."""
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence, Sized
 
 from netkit.output.console import STDOUT, terminal_size
 from netkit.output.escape import printable
@@ -38,6 +38,6 @@ def aligned(rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> list[
     return [list(row) for row in zip(*padded, strict=True)]
 
 
-def widths(rows: Sequence[Sequence[str]]) -> list[int]:
+def widths(rows: Sequence[Sequence[Sized]]) -> list[int]:
     """The width of the widest cell of each column."""
     return [max(map(len, column)) for column in zip(*rows, strict=True)]

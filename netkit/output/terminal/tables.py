@@ -31,11 +31,10 @@ def fitted(
     If that leaves too little for it, each row becomes a paragraph. A cell that is a str is made printable.
     """
     rows = [[cell if isinstance(cell, Text) else printable(cell) for cell in row] for row in cells]
-    plain = [heads, *([str(cell) for cell in row] for row in rows)]
-    natural = widths(plain)
+    natural = widths([heads, *rows])
     at = heads.index(wrapped)
     left = room - (sum(natural) - natural[at]) - _GAP * (len(heads) - 1)
-    words = (len(word) for row in plain for word in row[at].split())
+    words = (len(word) for row in rows for word in str(row[at]).split())
     unbroken = max((length for length in words if length <= room - _INDENT), default=0)
     narrow = left < min(natural[at], max(_READABLE, unbroken))
     if natural[at] > left:
