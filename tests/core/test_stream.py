@@ -20,6 +20,7 @@ from netkit.core.connection import acknowledged
 from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import Group, deadline, now, sleep
 from netkit.core.socket_stream import SocketStream
+from netkit.core.splice import enlarge
 from netkit.core.stdio import FileStream
 from netkit.core.stream import LARGEST_READ, SMALLEST_READ, Stream, raw_source
 from tests import memory
@@ -272,18 +273,40 @@ async def test_a_failure_names_the_stream_and_the_reason() -> None:
     stream.close()
 
 
+@pytest.mark.parametrize(("make_pair", "largest"), [(tcp4, LARGEST_READ), (pipes, 64 * 1024)])  # a pipe holds 64 KiB
 @in_real_time
-async def test_reads_grow_with_the_flood_and_shrink_after_it() -> None:
-    """The first read is small, and later ones grow up to the limit."""
-    async with streams_of(tcp_sockets()) as (a, b), Group() as group:
-        group.start_soon(send_without_end(a))
+async def test_reads_grow_with_the_flood_and_shrink_after_it(make_pair: MakePair, largest: int) -> None:
+    """The first read is small, later ones grow up to the limit, and one that gets little makes the next small again."""
+    async with make_pair() as (a, b):
         sizes = []
-        for _ in range(6):
-            await until_held_back(a)
-            sizes.append(len(await b.recv()))
-        group.cancel()
-    assert sizes[0] == SMALLEST_READ
-    assert max(sizes) == LARGEST_READ
+        async with Group() as group:
+            group.start_soon(send_without_end(a))
+            for _ in range(6):
+                await until_held_back(a)
+                sizes.append(len(await b.recv()))
+            group.cancel()
+        assert (sizes[0], max(sizes)) == (SMALLEST_READ, largest)
+        await read_exactly(b, a.counts.sent - b.counts.received)
+        await a.send(b"x")
+        assert await b.recv() == b"x"
+        await a.send(bytes(40_000))
+        await until(lambda: queued(b) == 40_000)
+        assert len(await b.recv()) == SMALLEST_READ
+
+
+@in_real_time
+async def test_reads_of_one_size_are_taken_whole_from_a_pipe() -> None:
+    """After ``read_in`` each read asks for so much, which the pipe can hold."""
+    with pipe() as (reader, _):
+        enlarge(reader.fileno())
+        if fcntl.fcntl(reader, fcntl.F_GETPIPE_SZ) < MEGABYTE:
+            pytest.skip("this system lets us enlarge no pipe")
+    async with pipes() as (a, b), Group() as group:
+        b.read_in(200_000)
+        group.start_soon(a.send(bytes(500_000)))
+        await until_held_back(a)
+        assert len(await b.recv()) == len(await b.recv()) == 200_000
+        assert len(await b.recv()) == 100_000
 
 
 # -- files
