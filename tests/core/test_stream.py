@@ -598,6 +598,15 @@ async def test_the_end_of_a_socket_reaches_its_reader() -> None:
 
 
 @in_real_time
+async def test_an_end_that_nobody_can_get_is_no_failure() -> None:
+    """Where stdout is closed, or a socket without a peer, there is nothing to end."""
+    with socket.socket() as alone:
+        for sink in (-1, alone.fileno()):
+            with files(-1, sink) as stream:
+                await stream.send_eof()
+
+
+@in_real_time
 async def test_our_end_changes_no_terminal() -> None:
     """A terminal can be written to after ``send_eof``."""
     with terminal() as (master, slave), files(slave, slave) as stream:
