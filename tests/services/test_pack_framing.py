@@ -1,6 +1,6 @@
 """Frames, lines and slices: the same records however they are split, read no further than needed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -8,19 +8,11 @@ from hypothesis import strategies as st
 
 from netkit.core.errors import Exit, Failure, Invalid
 from netkit.services.pack.framing import Prefix, Source, frames, lines, parse_prefix, records, whole
+from tests.support.data import cut
 
 PREFIXES = [parse_prefix(word) for word in ("u8", "u16", "u32", "u8le", "u16le", "u32le")]
 U16 = parse_prefix("u16")
 MOST = 1 << 24
-
-
-def cut(data: bytes, sizes: Iterable[int]) -> list[bytes]:
-    """Return the bytes in chunks of these sizes, and the rest in one."""
-    chunks = []
-    for size in sizes:
-        chunks.append(data[:size])
-        data = data[size:]
-    return [chunk for chunk in (*chunks, data) if chunk]
 
 
 def no_more(*chunks: bytes) -> Iterator[bytes]:
@@ -37,28 +29,28 @@ def until_it_fails(found: Iterator[object]) -> tuple[list[object], Failure]:
     return came, failed.value
 
 
-SIZES = st.lists(st.integers(1, 40), max_size=40)
+PLACES = st.lists(st.integers(1, 240), max_size=40)
 
 
-@given(st.lists(st.binary(max_size=30), max_size=6), st.sampled_from(PREFIXES), SIZES)
-def test_frames_come_back(bodies: list[bytes], prefix: Prefix, sizes: list[int]) -> None:
+@given(st.lists(st.binary(max_size=30), max_size=6), st.sampled_from(PREFIXES), PLACES)
+def test_frames_come_back(bodies: list[bytes], prefix: Prefix, places: list[int]) -> None:
     """Records with a length in front are read back with their offsets, however the stream is split."""
     data = b"".join(map(prefix.frame, bodies))
-    found = list(frames(Source(cut(data, sizes)), prefix, MOST, repeat=True))
+    found = list(frames(Source(cut(data, places)), prefix, MOST, repeat=True))
     assert [body for _, body in found] == bodies
     assert [data[place : place + len(body)] for place, body in found] == bodies
     if len(bodies) == 1:
-        assert list(frames(Source(cut(data, sizes)), prefix, MOST, repeat=False)) == found
+        assert list(frames(Source(cut(data, places)), prefix, MOST, repeat=False)) == found
 
 
 @pytest.mark.fault("record too short or too long")
-@given(st.lists(st.binary(max_size=30), min_size=1, max_size=4), st.sampled_from(PREFIXES), SIZES, st.integers(0, 999))
-def test_frames_that_end_early(bodies: list[bytes], prefix: Prefix, sizes: list[int], place: int) -> None:
+@given(st.lists(st.binary(max_size=30), min_size=1, max_size=4), st.sampled_from(PREFIXES), PLACES, st.integers(0, 999))
+def test_frames_that_end_early(bodies: list[bytes], prefix: Prefix, places: list[int], place: int) -> None:
     """Complete records are yielded first; a part of one is a failure, and not yielded."""
     data = b"".join(map(prefix.frame, bodies))
     ends = [len(b"".join(map(prefix.frame, bodies[:number]))) for number in range(len(bodies) + 1)]
     data = data[: place % len(data)]
-    found = frames(Source(cut(data, sizes)), prefix, MOST, repeat=True)
+    found = frames(Source(cut(data, places)), prefix, MOST, repeat=True)
     complete = bodies[: sum(end <= len(data) for end in ends) - 1]
     if len(data) in ends:
         assert [body for _, body in found] == complete
@@ -112,18 +104,18 @@ def test_records_are_yielded_as_soon_as_they_are_whole() -> None:
     assert [next(framed), next(framed)] == [b"\0\2ab", b"\0\0"]
 
 
-@given(st.binary(max_size=60), st.integers(1, 20), SIZES)
-def test_slices(data: bytes, size: int, sizes: list[int]) -> None:
+@given(st.binary(max_size=60), st.integers(1, 20), PLACES)
+def test_slices(data: bytes, size: int, places: list[int]) -> None:
     """Records of fixed size are slices of the data, and the last may be short."""
-    found = list(records(Source(cut(data, sizes)), size, MOST, repeat=True))
+    found = list(records(Source(cut(data, places)), size, MOST, repeat=True))
     assert found == [(place, data[place : place + size]) for place in range(0, len(data), size)]
     if len(data) <= size:
-        assert list(records(Source(cut(data, sizes)), size, MOST, repeat=False)) == [(0, data)]
+        assert list(records(Source(cut(data, places)), size, MOST, repeat=False)) == [(0, data)]
     else:
-        came, failure = until_it_fails(records(Source(cut(data, sizes)), size, MOST, repeat=False))
+        came, failure = until_it_fails(records(Source(cut(data, places)), size, MOST, repeat=False))
         assert (came, failure.exit) == ([], Exit.PROTOCOL)
         assert str(failure) == f"cannot read one record: more bytes follow at offset {size}"
-    assert list(records(Source(cut(data, sizes)), None, MOST, repeat=False)) == [(0, data)]
+    assert list(records(Source(cut(data, places)), None, MOST, repeat=False)) == [(0, data)]
 
 
 def test_what_cannot_repeat() -> None:
@@ -141,14 +133,14 @@ def test_a_rest_beyond_the_limit() -> None:
     assert str(failure) == "cannot take the input as one record: it is more than 4 bytes (--max-size)"
 
 
-@given(st.lists(st.binary(max_size=20), max_size=6), st.sampled_from(PREFIXES), SIZES)
-def test_lines(texts: list[bytes], prefix: Prefix, sizes: list[int]) -> None:
+@given(st.lists(st.binary(max_size=20), max_size=6), st.sampled_from(PREFIXES), PLACES)
+def test_lines(texts: list[bytes], prefix: Prefix, places: list[int]) -> None:
     """Each line, even an empty one, is a record, and so is text after the last newline."""
     data = b"\n".join(texts)
     expected = data.split(b"\n") if data else [b""]
     if not expected[-1]:
         expected.pop()
-    assert list(lines(cut(data, sizes), prefix, MOST)) == [prefix.frame(text) for text in expected]
+    assert list(lines(cut(data, places), prefix, MOST)) == [prefix.frame(text) for text in expected]
 
 
 @pytest.mark.parametrize(

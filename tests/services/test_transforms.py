@@ -1,6 +1,5 @@
 """The changes that end data at a match or a limit, and those that change lines and text, in any chunks."""
 
-import itertools
 import re
 
 import pytest
@@ -22,17 +21,12 @@ from netkit.services.transforms import (
     until,
     visible,
 )
+from tests.support.data import cut
 from tests.support.properties import examples
 
 CHUNKS = st.lists(st.binary(max_size=12), max_size=12)
 LINES = st.lists(st.sampled_from([b"a", b"b", b"\n", b"ab", b"\nba", b""]), max_size=20)
 CUTS = st.lists(st.integers(0, 30), max_size=8)
-
-
-def cut(data: bytes, cuts: list[int]) -> list[bytes]:
-    """Split data at the given places."""
-    places = [0, *sorted(min(place, len(data)) for place in cuts), len(data)]
-    return [data[start:end] for start, end in itertools.pairwise(places)]
 
 
 def passed(change: Change, chunks: list[bytes]) -> tuple[bytes, bool]:
@@ -197,7 +191,7 @@ def edges(whole: bytes, where: list[int]) -> list[int]:
     """Places at which to split bytes: near line ends and multiples of 64 KiB."""
     ends = [found.start() for found in re.finditer(b"\n", whole)]
     places = [edge + shift for edge in (*ends, *range(0, len(whole), MAX_LINE)) for shift in (-1, 0, 1)]
-    return [max(places[each % len(places)], 0) for each in where if places]
+    return [places[each % len(places)] for each in where if places]
 
 
 def pieces(whole: bytes) -> list[bytes]:

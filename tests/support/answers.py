@@ -1,6 +1,5 @@
 """Reading an HTTP server's answers with our client, in memory."""
 
-import itertools
 from collections.abc import Sequence
 
 from netkit.core.errors import Exit, Failure
@@ -9,6 +8,7 @@ from netkit.protocols.content_coding import decoded
 from netkit.protocols.http import Exchange, Head, Request
 from tests.clock import run
 from tests.memory import MemoryStream, pair
+from tests.support.data import cut
 
 ODD = (Exit.PROTOCOL, Exit.PARTIAL, Exit.TOO_BIG)  # the exit codes of malformed answers
 
@@ -32,9 +32,8 @@ def take(answer: bytes, cuts: Sequence[int] = (), method: str = "GET", *, ends: 
     taken = Answer()
 
     async def send(stream: MemoryStream) -> None:
-        edges = sorted({0, len(answer), *(cut for cut in cuts if 0 < cut < len(answer))})
-        for start, end in itertools.pairwise(edges):
-            await stream.send(answer[start:end])
+        for piece in cut(answer, cuts):
+            await stream.send(piece)
             while stream._out.buffer:  # until that piece is read alone
                 await stream._out.wait()
         if ends:

@@ -1,8 +1,10 @@
-"""Bytes to send, and comparison of bulk data."""
+"""Bytes to send, cutting them into pieces, and comparison of bulk data."""
 
 import hashlib
+import itertools
 import os
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 PATTERN = b"".join(b"%07d\n" % n for n in range(12_500))  # 100,000 bytes; each line has its number
@@ -37,3 +39,9 @@ def check_same(got: bytes, wanted: bytes) -> None:
 def files(folder: Path) -> list[str]:
     """The names of the files in a folder, sorted."""
     return sorted(path.name for path in folder.iterdir())
+
+
+def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
+    """Return the data in pieces, cut at those of the places that are inside it; no piece is empty."""
+    edges = sorted({0, len(data), *(place for place in places if 0 < place < len(data))})
+    return [data[start:end] for start, end in itertools.pairwise(edges)]
