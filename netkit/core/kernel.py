@@ -422,7 +422,7 @@ class _Kernel:
                 task._raise_pending()
 
     def _end(self, task: Task, error: BaseException | None) -> None:
-        task.pending = None  # set if it was cancelled after its last wait
+        task.pending = None  # set if it was cancelled after its last wait; a cycle if that is the task itself
         task.finished.set()
         if task.group is not None:
             task.group._ended(task, error)

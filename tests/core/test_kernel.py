@@ -3,6 +3,7 @@
 import _thread
 import contextlib
 import errno
+import gc
 import itertools
 import os
 import select
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 import tracemalloc
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
@@ -609,6 +611,27 @@ async def test_a_task_cancelled_before_it_ran_still_begins_and_ends_at_its_first
         group.start_soon(child()).cancel()
     assert now() == 0
     assert log == ["began", "ended"]
+
+
+@on_kernel
+async def test_a_task_that_cancels_itself_last_is_freed_at_once() -> None:
+    """A request that no wait raised any more is dropped, as a task that names itself would be a reference cycle."""
+    results: list[weakref.ref[threading.Event]] = []
+
+    async def child() -> object:
+        result = threading.Event()
+        results.append(weakref.ref(result))
+        group.cancel()
+        return result
+
+    gc.disable()
+    try:
+        async with Group() as group:
+            group.start_soon(child())
+        await sleep(0)
+        assert results[0]() is None
+    finally:
+        gc.enable()
 
 
 @on_kernel
