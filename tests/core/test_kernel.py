@@ -943,6 +943,30 @@ async def test_a_closed_descriptor_is_an_error_and_not_a_hang() -> None:
 # -- steps in the loop
 
 
+@on_kernel
+async def test_what_a_step_raised_is_freed_once_it_was_handled() -> None:
+    """The kernel keeps no error in a frame or a task, as its traceback would make that a reference cycle."""
+    raised: list[weakref.ref[Boom]] = []
+
+    def step() -> bool:
+        boom = Boom()
+        raised.append(weakref.ref(boom))
+        try:
+            raise boom
+        finally:
+            del boom
+
+    gc.disable()
+    try:
+        with connected() as (sock, peer), contextlib.suppress(Boom):
+            peer.send(b"x")
+            await while_readable(sock.fileno(), step)
+        await kernel.checkpoint()  # the kernel leaves the call that raised it here, and does not raise it again
+        assert raised[0]() is None
+    finally:
+        gc.enable()
+
+
 class Reader:
     """A step that reads single bytes into ``log``, which several readers may share, until it has read ``last``."""
 

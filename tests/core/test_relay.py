@@ -710,9 +710,12 @@ BULK = 8 << 20
 
 @on_kernel
 async def test_each_way_ends_by_itself() -> None:
-    """The client's end is passed on, and the target's answer still arrives."""
+    """The client's end is passed on, and it is probed; the target's answer still arrives."""
     client, ours = memory.pair()
     target, theirs = memory.pair()
+    probed: list[str] = []
+    ours.probe = lambda: probed.append("client")  # type: ignore[method-assign]
+    theirs.probe = lambda: probed.append("target")  # type: ignore[method-assign]
     async with Group() as group:
         joined = group.start_soon(bridge(ours, theirs, observe=ignore))
         await client.send(b"question")
@@ -720,6 +723,7 @@ async def test_each_way_ends_by_itself() -> None:
         assert await read_all(target) == b"question"
         await target.send(b"answer")
         assert await client.recv() == b"answer"
+        assert probed == ["client"]
         assert not joined.finished.is_set()
         await target.send_eof()
         assert await client.recv() == b""
