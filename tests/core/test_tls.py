@@ -308,6 +308,17 @@ def test_an_end_in_place_of_a_handshake(pki: Pki, words: bytes) -> None:
         assert (failure.exit, failure.reason) == (Exit.TLS, "the peer ended in the middle of it")
 
 
+@on_kernel
+async def test_a_reset_in_place_of_a_handshake(pki: Pki) -> None:
+    """If the peer resets during the handshake, it fails with TLS, too."""
+    for secure in (client_of(pki), server_of(pki)):
+        ours, theirs = memory.pair()
+        theirs.abort()
+        failure = await failure_of(secure(connection(ours), NONE))
+        assert failure is not None
+        assert (failure.exit, failure.action) == (Exit.TLS, f"secure the connection to {ours.name}")
+
+
 @pytest.mark.parametrize(
     "words",
     [b"\x15\x03\x03\0\2\1\0", b"\x15\x03\x03\0\2\2\0", b"\x15\x03\x03\0\2\2\x63", b"\x17\x03\x03\0\5hello"],
@@ -396,6 +407,22 @@ async def test_without_a_certificate_no_fingerprint_is_met(pki: Pki, monkeypatch
             await client(one, NONE)
         group.cancel()
     assert (caught.value.exit, caught.value.reason) == (Exit.CERT, "it has shown no certificate")
+
+
+@pytest.mark.parametrize("newest", ["1.2", None])
+@on_kernel
+async def test_our_certificate_is_not_sent_to_a_server_of_another_fingerprint(pki: Pki, newest: str | None) -> None:
+    """The fingerprint is checked before anything is sent behind the first message."""
+    ours = {"cert": pki.client.cert, "key": pki.client.key, "newest": newest}
+    one, other = memory.pair()
+    async with Group() as group:
+        refusing = group.start_soon(failure_of(client_of(pki, fingerprints=("none",), **ours)(connection(one), NONE)))
+        await sleep(0)
+        hello = one.counts.sent
+        group.start_soon(server_of(pki, cafile=pki.ca)(connection(other), NONE))
+        await refusing.finished.wait()
+        group.cancel()
+    assert (refusing.result.exit, one.counts.sent) == (Exit.CERT, hello)
 
 
 def test_a_certificate_without_alternative_names_is_told_by_its_subject(pki: Pki) -> None:
