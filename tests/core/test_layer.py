@@ -12,7 +12,7 @@ import pytest
 
 from netkit.core import kernel
 from netkit.core.address import Endpoint
-from netkit.core.connection import acknowledged, serve_connection
+from netkit.core.connection import Ended, acknowledged, serve_connection
 from netkit.core.dial import Dialling, dial, dial_until
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Closed, ignore
@@ -223,9 +223,9 @@ async def test_what_a_layer_runs_ends_before_the_connection_is_closed() -> None:
         assert [type(error) for error in endings] == [kernel.Cancelled]
         return failure, events, came
 
-    async def well(stream: Any) -> str:
+    async def well(stream: Any) -> Ended:
         await stream.send(b"bye")
-        return "well"
+        return Ended("well")
 
     async def badly(stream: Any) -> None:
         raise Failure(Exit.PROTOCOL, "understand", "nonsense")
@@ -279,10 +279,9 @@ def test_counts_begin_behind_the_last_layer_on_both_sides() -> None:
     """Counts do not include what the layers exchange, and the peer's address is that of the last layer."""
     seen: list[Any] = []
 
-    async def handler(stream: Any) -> str:
+    async def handler(stream: Any) -> None:
         seen.append((stream.peer, stream.counts.sent, stream.counts.received))
         await stream.send(await read_exactly(stream, 4))
-        return "done"
 
     async def script(server: Server) -> None:
         async with Group() as group:

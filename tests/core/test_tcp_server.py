@@ -17,7 +17,7 @@ import pytest
 from netkit.core import kernel
 from netkit.core import tcp_server as listening
 from netkit.core.address import Endpoint
-from netkit.core.connection import DRAIN, serve_connection
+from netkit.core.connection import DRAIN, Ended, serve_connection
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Accepted, Closed, Denied, Paused
 from netkit.core.kernel import Group, checkpoint, now, readable, sleep
@@ -277,11 +277,11 @@ def test_a_handler_decides_how_a_connection_is_told_to_have_ended() -> None:
     """What the handler returns or raises is reported as the reason; the client sees an end or a reset."""
     told: list[Closed] = []
 
-    async def good(stream: SocketStream) -> str:
+    async def good(stream: SocketStream) -> Ended:
         await stream.send(b"fine")
-        return "as agreed"
+        return Ended("as agreed")
 
-    async def bad(stream: SocketStream) -> str:
+    async def bad(stream: SocketStream) -> None:
         raise Failure(Exit.RECV, "go on", "no")
 
     async def main() -> None:
