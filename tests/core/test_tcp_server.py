@@ -443,10 +443,9 @@ def test_a_restart_goes_through_over_connections_that_linger() -> None:
             while server.ended_at is None:
                 await sleep(0.01)
 
-    async def close_first(stream: SocketStream) -> str | None:
+    async def close_first(stream: SocketStream) -> None:
         await stream.send_eof()
         await stream.recv()
-        return None
 
     port = serving(script, close_first, endpoint=Endpoint(HERE, 0)).listener.endpoints[0].port
     rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()]
