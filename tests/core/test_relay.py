@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netkit.core import kernel
+from netkit.core.address import Endpoint
 from netkit.core.errors import Exit, Failure, most_severe
 from netkit.core.events import EndSent, InputLeft, InputUnread, Unanswered, WantsTls, ignore
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
@@ -761,6 +762,38 @@ async def test_who_takes_no_more_broke_it() -> None:
         await joined.finished.wait()
     assert joined.result.stream is theirs
     assert joined.result.failure.exit is Exit.SEND
+
+
+@on_kernel
+async def test_a_bridge_waits_until_all_is_acknowledged() -> None:
+    """Although both peers have ended, it goes on until the target has taken what the client sent."""
+    client, ours = memory.pair()
+    theirs, target = acknowledging_pair()
+    async with Group() as group:
+        joined = group.start_soon(bridge(ours, theirs, observe=ignore))
+        await client.send(b"question")
+        await client.send_eof()
+        await target.send_eof()
+        await sleep(10)
+        assert not joined.finished.is_set()
+        assert await read_all(target) == b"question"
+    assert joined.result is None
+
+
+@pytest.mark.parametrize(("path", "after"), [(None, 0), ("socket", 60)])
+@on_kernel
+async def test_a_client_that_left_breaks_it(path: str | None, after: float) -> None:
+    """One over a unix socket, which tells that at once, is given as long as the probes of TCP take."""
+    client, ours = memory.pair()
+    target, theirs = memory.pair()
+    ours.peer = Endpoint(path=path)
+    async with Group() as group:
+        joined = group.start_soon(bridge(ours, theirs, observe=ignore))
+        client.close()
+        assert await read_all(target) == b""
+        await joined.finished.wait()
+        assert now() == after
+    assert (joined.result.stream, joined.result.failure.reason) == (ours, "it has left")
 
 
 @pytest.mark.parametrize(("pause", "lost"), [(0.1, 0), (0.3, 6)])
