@@ -295,8 +295,11 @@ class Datagram:
         self._sock.setsockopt(*self._class, MARK)
 
     def dropped(self) -> int:
-        """How many datagrams the system dropped unread. If ``joined``, a minimum: those joined by GRO count as one."""
-        if not _LINUX:
+        """How many datagrams the system dropped unread, 0 once it is closed.
+
+        If ``joined``, it is a minimum: those joined by GRO count as one.
+        """
+        if not _LINUX or self._fd < 0:
             return 0
         numbers = self._sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4 * (_DROPS + 1))
         return int(struct.unpack_from("=I", numbers, 4 * _DROPS)[0])

@@ -316,6 +316,14 @@ async def test_a_socket_never_talks_to_itself(room: Room) -> None:
 
 
 @in_room
+async def test_a_closed_socket_can_be_asked_for_what_was_dropped(room: Room) -> None:
+    """The count is asked for after a failure, too, which may have closed the socket, and which must be what is told."""
+    client = await room.connect(Endpoint("127.0.0.1", 9))
+    client.close()
+    assert client.dropped() == 0
+
+
+@in_room
 async def test_what_was_dropped_is_counted(room: Room) -> None:
     """If nothing was joined, the kernel's count of dropped datagrams is exact."""
     server = (await room.bind()).sockets[0]
