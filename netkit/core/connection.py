@@ -25,6 +25,8 @@ class Ended(Record):
     first: str = ""
 
 
+_CUT_SHORT = Ended("cut short")
+
 Handler = Callable[[Connection], Awaitable[Ended | None]]
 """Serves one connection, and may return how it ended, for ``Closed``. ``serve_connection`` closes the connection."""
 
@@ -42,7 +44,7 @@ async def serve_connection(
             await serve_connection(stream, handler, observe, layers, group)
         return
     begun = now()
-    how = Ended("cut short")
+    how = _CUT_SHORT
     whole = is_open = False
     try:
         if layers and group is not None:

@@ -17,14 +17,16 @@ def echo(
     we send ours. A connection on which nothing moves for ``idle_timeout`` seconds is reset.
     """
 
-    async def handle(stream: Connection) -> None:
-        makers = list(changes)
-        if prefix is not None:
-            from netkit.services.server import addressed
-            from netkit.services.transforms import prefixed
+    def change_for(stream: Connection) -> Change | None:
+        if prefix is None:
+            return fresh(changes)
+        from netkit.services.server import addressed
+        from netkit.services.transforms import prefixed
 
-            makers.append(partial(prefixed, addressed(prefix, stream.peer)))
-        await pump(stream, stream, fresh(makers))
+        return fresh([*changes, partial(prefixed, addressed(prefix, stream.peer))])
+
+    async def handle(stream: Connection) -> None:
+        await pump(stream, stream, change_for(stream))
         await acknowledged(stream)
 
     return with_idle_timeout(handle, idle_timeout)
