@@ -110,14 +110,23 @@ def full_backlog(host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A free port. It is below the ephemeral ports, so that the system does not assign it soon after."""
+    """A free port, another one in each call, as a server may not have bound its port yet when the next is asked for.
+
+    It is below the ephemeral ports, so that the system does not assign it soon after.
+    """
     chance = random.SystemRandom()  # the default generator has the same seed in all workers of pytest-xdist
     while True:
         port = chance.randrange(10_000, 32_768)
+        if port in _given:
+            continue
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp, contextlib.suppress(OSError):
             tcp.bind(("", port))
             udp.bind(("", port))
+            _given.add(port)
             return port
 
 
