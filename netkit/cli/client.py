@@ -159,11 +159,11 @@ class ClientOptions:
     ) -> "Connection":
         """Connect to ``address`` as ``how`` says, by default our own. The tasks of layers are started in ``group``.
 
-        ``wait`` is for how many seconds to keep trying, by default those of --wait.
+        ``wait`` is for how many seconds to keep trying to reach a peer again; else --wait says that of the first time.
 
         The caller cancels the group and closes the connection. Raises Failure: READ, and those of the core's ``dial``.
         """
-        from netkit.core.dial import dial, dial_until
+        from netkit.core.dial import NOT_BACK, UNREACHED, dial, dial_until
 
         if self.address.udp:
             from netkit.core.udp_stream import dial_datagrams
@@ -181,13 +181,14 @@ class ClientOptions:
         if patience is None:
             stream = await dial(address, how, self.observe, group)
         else:
-            stream = await dial_until(address, patience, how, self.observe, group)
+            again = UNREACHED if wait is None else NOT_BACK
+            stream = await dial_until(address, patience, how, self.observe, group, again)
         if self.keepalive is not None:
             stream.keep_alive(self.keepalive)
         return stream
 
     async def converse(self, handler: "Handler", wait: float | None = None) -> None:
-        """Dial, and run ``handler`` on the connection. Raises the Failures of both."""
+        """Dial, and run ``handler`` on the connection; ``wait`` is as for ``dial``. Raises the Failures of both."""
         from netkit.core.connection import serve_connection
         from netkit.core.kernel import Group
 

@@ -4,7 +4,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import zip_longest
 from typing import TypeVar
@@ -26,6 +26,10 @@ from netkit.core.units import duration
 C = TypeVar("C")
 S = TypeVar("S")
 STAGGER = 0.25  # s between attempts: RFC 8305, section 5
+UNREACHED = (Exit.PROXY_NAME, Exit.RESOLVE, Exit.CONNECT, Exit.TIMEOUT)
+"""How dialling fails while a target is not there, or is not reached."""
+NOT_BACK = (*UNREACHED, Exit.PROXY, Exit.TLS, Exit.PROTOCOL, Exit.SEND, Exit.RECV)
+"""How dialling a target that was there before fails until it is back, also if another accepts in its place."""
 _BACKLOG_PAUSE = 0.01  # s between tries: with a full backlog a unix socket gives EAGAIN, and no event tells of room
 _UNIX_HINTS = {
     errno.ENOENT: "no server has made it yet? netkit sockets --unix --listening shows those there are",
@@ -131,12 +135,12 @@ async def dial_until(
     how: Dialling = Dialling(),
     observe: Observer = ignore,
     group: Group | None = None,
+    again: Container[Exit] = UNREACHED,
 ) -> Connection:
-    """As ``dial``, but retry for ``patience`` seconds while the target is not resolved, refuses, or does not answer.
+    """As ``dial``, but retry for ``patience`` seconds, as long as it fails with a code in ``again``.
 
-    The same holds for a proxy on the way, but its own failure (PROXY) is raised at once.
+    By default that is while the target, or a proxy on the way, is not resolved, refuses, or does not answer.
     """
-    again = (Exit.PROXY_NAME, Exit.RESOLVE, Exit.CONNECT, Exit.TIMEOUT)
 
     async def attempt(seconds: float) -> Connection:
         return await dial(target, how._replace(timeout=seconds), observe, group)

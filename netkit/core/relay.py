@@ -201,7 +201,12 @@ async def relay(
     about_tls = _about_tls(peer, speaks=speaks, unanswered=unanswered, failed=bool(failures))
     advice = "" if _speaks_tls(out.first) else about_tls  # our input speaks TLS itself: no mistake, no advice
     if failures:
-        worst = classify(most_severe(failures), peer, out.offered, peer.counts.sent - sent_before)
+        worst = most_severe(failures)
+        if worst.exit is Exit.PARTIAL:
+            await within(LAST_WORDS, acknowledged(peer))  # what was on its way
+            if _lost(peer, out.offered, peer.counts.sent - sent_before):
+                worst = Failure(Exit.SEND, worst.action, worst.reason, hint=worst.hint)
+        worst = classify(worst, peer, out.offered, peer.counts.sent - sent_before)
         if not (whole and worst.exit is Exit.RECV and is_over(peer)):
             if worst.exit in (Exit.SEND, Exit.RECV):
                 worst.hint = worst.hint or advice
@@ -339,9 +344,13 @@ def classify(failure: Failure, peer: Connection, offered: int, sent: int) -> Fai
     reason = failure.reason
     if failure.errno in _RESET:
         reason = describe(OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
-    lost = offered - (sent - peer.unacknowledged())
-    if lost:
+    if lost := _lost(peer, offered, sent):
         detail = f"{lost} of {offered} bytes not acknowledged"
         return Failure(Exit.SEND, f"send to {peer.name}", reason, detail=detail, hint=failure.hint)
     detail = f"after {peer.counts.received} bytes"
     return Failure(Exit.RECV, f"receive from {peer.name}", reason, detail=detail, hint=failure.hint)
+
+
+def _lost(peer: Connection, offered: int, sent: int) -> int:
+    """How many of the ``offered`` bytes were not sent, or are not acknowledged."""
+    return offered - (sent - peer.unacknowledged())

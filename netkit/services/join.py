@@ -18,6 +18,7 @@ from netkit.core.stream import Connection, RawEnd, Stream
 from netkit.core.sync import Event
 
 STDIN, STDOUT = 0, 1
+INTERRUPTED = Ended("interrupted")
 
 _LINES_AT_ONCE = 500  # lines that are written before others get their turn
 
@@ -114,6 +115,26 @@ class Conversation(Record):
             observe=self.observe,
         )
 
+    async def talk(self, ours: Stream, stream: Connection) -> Ended:
+        """Join as ``relay`` does; if our input is typed, Ctrl-C is its end, and ``INTERRUPTED`` is returned.
+
+        Raises Failure SIGNAL if the peer has not acknowledged all of it, and for other signals.
+        """
+        if self.ending.input is not Input.TERMINAL:
+            return await self.relay(ours, stream)
+        how = INTERRUPTED
+
+        async def interrupted() -> None:
+            if await next_signal() != signal.SIGINT or stream.unacknowledged():
+                raise Failure(Exit.SIGNAL, f"go on with {stream.name}", "interrupted")
+            group.cancel()
+
+        async with Group() as group:
+            group.start_soon(interrupted())
+            how = await self.relay(ours, stream)
+            group.cancel()
+        return how
+
 
 async def leave(stream: Connection) -> None:
     """A handler that does nothing, so that the connection ends at once: all that is wanted is that it was made."""
@@ -123,24 +144,11 @@ def joining(open_terminal: Callable[[], Terminal], conversation: Conversation) -
     """A handler that joins a connection to the terminal. Raises Failure as ``relay``, and if stdout's reader leaves."""
 
     async def handle(stream: Connection) -> Ended:
-        how = Ended()
-
-        async def interrupted() -> None:
-            nonlocal how
-            number = await next_signal()
-            if number != signal.SIGINT or stream.unacknowledged():
-                raise Failure(Exit.SEND, f"go on with {stream.name}", "interrupted")
-            how = Ended("interrupted")  # the peer has acknowledged all that was typed, so Ctrl-C is a regular end
-            group.cancel()
-
         terminal = open_terminal()
-        group = Group()
         try:
-            async with group:
+            async with Group() as group:
                 group.start_soon(terminal.reader_left())
-                if conversation.ending.input is Input.TERMINAL:
-                    group.start_soon(interrupted())
-                how = await conversation.relay(terminal, stream)
+                how = await conversation.talk(terminal, stream)
                 group.cancel()
         finally:
             terminal.close()

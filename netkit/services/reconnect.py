@@ -8,9 +8,10 @@ from netkit.core.errors import Exit, Failure
 from netkit.core.events import InputLeft, InputUnread, Reconnecting
 from netkit.core.kernel import Group, now, sleep
 from netkit.core.stream import Connection, Counts
-from netkit.services.join import Conversation, Terminal
+from netkit.services.join import INTERRUPTED, Conversation, Terminal
 
 _PAUSE = 0.25  # s at least between two dials
+_BROKEN = (Exit.SEND, Exit.RECV, Exit.PARTIAL)  # how a conversation fails whose peer has ended or reset
 _MAX_LINE = 1 << 20  # bytes of a line that are kept; of a longer one only unacknowledged bytes are sent again
 _PIECE = 64 * 1024
 
@@ -108,7 +109,9 @@ async def reconnecting(
         nonlocal unacknowledged
         ours.attach(stream)
         try:
-            return await conversation._replace(observe=observe).relay(ours, stream)
+            how = await conversation._replace(observe=observe).talk(ours, stream)
+            ours.ended = ours.ended or how is INTERRUPTED
+            return how
         finally:
             unacknowledged = ours.detach()
 
@@ -120,7 +123,7 @@ async def reconnecting(
                 try:
                     await converse(with_idle_timeout(handle, conversation.idle_timeout), again)
                 except Failure as failure:
-                    if failure.exit not in (Exit.SEND, Exit.RECV) or (ours.ended and not unacknowledged):
+                    if failure.exit not in _BROKEN or (ours.ended and not unacknowledged):
                         raise
                     reason = str(failure)
                 else:

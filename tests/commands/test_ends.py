@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from tests.support.data import DATA, check_same
 from tests.support.namespaces import separate
 from tests.support.peers import address, connect, is_silent, push
 from tests.support.processes import HERE, children, descriptors, settle, sound
+from tests.support.secured import Secured
 from tests.support.terminals import terminal
 
 # -- when our end is sent
@@ -278,13 +280,14 @@ def test_two_who_read_one_stdin_block_nobody() -> None:
 # -- Ctrl-C while stdin is a terminal
 
 
-@pytest.mark.parametrize("side", ["connect", "listen"])
-def test_ctrl_c_ends_what_was_typed(side: str) -> None:
+@pytest.mark.parametrize("words", ["connect", "connect --reconnect 10s", "listen"])
+def test_ctrl_c_ends_what_was_typed(words: str) -> None:
     """Ctrl-C ends typed input: the peer sees an end and no reset, and netkit dies by the signal."""
     with terminal() as (keyboard, stdin), contextlib.ExitStack() as stack:
-        if side == "connect":
+        command, *options = words.split()
+        if command == "connect":
             listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            process = stack.enter_context(running("connect", address(listener), stdin=stdin))
+            process = stack.enter_context(running("connect", address(listener), *options, stdin=stdin))
             there = stack.enter_context(listener.accept()[0])
         else:
             process = stack.enter_context(running("listen", HERE, stdin=stdin))
@@ -407,3 +410,65 @@ def test_reconnect_gives_up_after_its_time() -> None:
         reset(client)
         assert process.wait() == 28
         process.line(r"still (connection refused|no answer within \S+ m?s) after 300 ms")
+
+
+@pytest.mark.parametrize("instead", ["an end in the handshake", "a reset in the handshake", "nobody behind a proxy"])
+def test_reconnect_goes_on_until_its_server_is_back(instead: str, pki: Pki) -> None:
+    """--reconnect tries again after an end without close_notify, and while another accepts in place of the server."""
+    proxied = "proxy" in instead
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        way = ["localhost:9", "--proxy", f"http://{address(server)}"] if proxied else [address(server)]
+        words = ("connect", "--tls", *way, "--cafile", pki.ca, "--reconnect", "20s")
+        process = stack.enter_context(running(*words, "--shutdown-after", "0"))
+
+        def take(line: bytes) -> Secured:
+            client = stack.enter_context(server.accept()[0])
+            if proxied:
+                assert client.recv(1000).startswith(b"CONNECT ")
+                client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            secured = Secured(client, pki.server()).do_handshake()
+            process.stdin.write(line)
+            assert secured.read_exactly(len(line)) == line
+            return secured
+
+        first = take(b"one\n")
+        first.send(b"and")
+        first.sock.close()
+        process.line(r"it ended without close_notify .*; connecting again$")
+        for _ in range(2):
+            client = server.accept()[0]
+            assert client.recv(1000)
+            reset(client) if "reset" in instead else client.close()
+        last = take(b"two\n")
+        process.stdin.close()
+        assert last.read_all() == b""
+        last.end()
+        assert process.finish().code == 0
+
+
+@pytest.mark.parametrize(
+    ("patience", "then", "code", "reason"),
+    [
+        ("300ms", "ends", 28, r"cannot secure .*: still (the peer ended in|connection reset|no answer).* after 300 ms"),
+        ("1h", "has an expired certificate", 60, "certificate has expired"),
+    ],
+)
+def test_reconnect_says_why_its_server_is_not_back(patience: str, then: str, code: int, reason: str, pki: Pki) -> None:
+    """A server that ends every handshake is exit code 28 with this reason; one with another certificate is 60."""
+    contexts = [pki.server()]
+
+    def behave(sock: socket.socket) -> None:
+        if contexts:
+            with contextlib.suppress(ssl.SSLError):
+                Secured(sock, contexts.pop()).do_handshake()
+            reset(sock)
+
+    with peer(behave) as server:
+        words = ("connect", f"tls:{server.address}", "--cafile", pki.ca, "--reconnect", patience)
+        with running(*words) as process:
+            process.line("connecting again$")
+            if "certificate" in then:
+                contexts.append(pki.server(pki.bad("expired")))
+            assert process.wait() == code
+            process.line(reason)

@@ -21,7 +21,7 @@ from tests.support import PATIENCE, Finished, Running, died_by, jam, netkit, pee
 from tests.support.certificates import Pki
 from tests.support.data import DATA, OTHER, amount, check_same
 from tests.support.logs import heard, read_log
-from tests.support.peers import is_silent
+from tests.support.peers import is_silent, outlast
 from tests.support.processes import feed, lost, peak_memory, settle
 from tests.support.secured import Cut, Secured, dialled, serving
 from tests.support.startup import HEAVY, loaded
@@ -254,6 +254,22 @@ def test_a_reset_is_55_with_what_was_lost(pki: Pki) -> None:
     missing, offered = lost(done)
     assert missing <= offered - (1 << 20)
     assert offered <= size
+
+
+def test_a_cut_is_55_with_what_was_lost(pki: Pki) -> None:
+    """An end without close_notify while our data is not acknowledged is exit code 55, with the count."""
+
+    def cut(client: Secured) -> None:
+        jam(client.sock)
+        client.sock.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionResetError):
+            outlast(client.sock)
+
+    with peer(serving(pki.server(), cut)) as server:
+        done = netkit(*trusting(pki, server.address), input=bytes(16 << 20), timeout=PATIENCE)
+    assert (done.code, "it ended without close_notify" in done.err) == (55, True)
+    missing, offered = lost(done)
+    assert 0 < missing < offered
 
 
 # -- failed handshakes
