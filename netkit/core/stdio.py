@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Callable
 from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import notify_closing, readable, sleep, writable
 from netkit.core.splice import enlarge
-from netkit.core.stream import SMALLEST_READ, Counts, RawEnd, next_size
+from netkit.core.stream import LARGEST_READ, SMALLEST_READ, Counts, RawEnd, next_size
+
+_STDERR = 2
 
 _FULL_TTY_PAUSE = 0.01  # s until a stopped terminal is tried again
 
@@ -22,7 +24,8 @@ class FileStream:
     """A descriptor to read and one to write, as one stream: terminals, pipes, files or sockets.
 
     They belong to the caller and may be shared with other processes: O_NONBLOCK is not set on them, and ``close``
-    leaves them open. ``send_eof`` of a pipe or file replaces the sink by /dev/null, so that the reader sees its end.
+    leaves them open. ``send_eof`` of a pipe or file replaces the sink by /dev/null, so that the reader sees its end. It
+    shuts a socket down.
     """
 
     def __init__(self, source: int, sink: int, *, source_name: str = "stdin", sink_name: str = "stdout") -> None:
@@ -96,7 +99,9 @@ class FileStream:
         try:
             kind = os.fstat(self._sink).st_mode
             if stat.S_ISSOCK(kind):
-                self._as_socket(self._sink).shutdown(socket.SHUT_WR)
+                # Messages may still follow on a socket that is also stderr, as under systemd, unless it is a client's.
+                if not _is_same(self._sink, _STDERR) or _is_same(self._sink, self._source):
+                    self._as_socket(self._sink).shutdown(socket.SHUT_WR)
             elif stat.S_ISFIFO(kind) or stat.S_ISREG(kind):
                 self._end_sink()
         except OSError as error:
@@ -145,7 +150,8 @@ class FileStream:
         kind = os.fstat(self._source).st_mode
         if stat.S_ISSOCK(kind):
             sock = self._as_socket(self._source)
-            self._read = lambda size: sock.recv(size, socket.MSG_DONTWAIT)
+            least = 0 if sock.type == socket.SOCK_STREAM else LARGEST_READ  # the rest of a datagram would be lost
+            self._read = lambda size: sock.recv(max(size, least), socket.MSG_DONTWAIT)
         elif stat.S_ISFIFO(kind) and hasattr(os, "RWF_NOWAIT"):
             self._read = self._read_pipe
         elif os.isatty(self._source) and (fd := self._reopen(self._source, os.O_RDONLY)) is not None:
@@ -261,4 +267,12 @@ def _is_pipe_end(fd: int) -> bool:
         one_way = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
         return one_way and stat.S_ISFIFO(os.fstat(fd).st_mode)
     except (OSError, ValueError):  # closed
+        return False
+
+
+def _is_same(one: int, other: int) -> bool:
+    """Whether two descriptors are of the same file or socket."""
+    try:
+        return os.path.sameopenfile(one, other)
+    except OSError:  # closed
         return False

@@ -253,6 +253,43 @@ def test_reader_of_stdout_that_is_a_socket_leaves() -> None:
         sound(process.finish(), -signal.SIGPIPE)
 
 
+def test_messages_follow_on_a_stdout_that_is_a_socket() -> None:
+    """If stdout and stderr are one socket, as for a service of systemd, messages come after the peer's end, too."""
+    ours, theirs = socket.socketpair()
+    with (
+        ours,
+        peer(lambda sock: sock.sendall(b"all\n")) as server,
+        running("connect", server.address, "-v", stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs) as process,
+    ):
+        theirs.close()
+        first, *_, last = read_all(ours).splitlines()
+        assert process.wait() == 0
+    assert b" connected to " in first
+    assert b" closed after " in last
+
+
+def test_a_client_on_all_descriptors_sees_the_end() -> None:
+    """If stdin, stdout and stderr are one socket, as from inetd, its other end sees the peer's end at once."""
+
+    def speak_first(sock: socket.socket) -> bytes:
+        sock.sendall(b"all")
+        sock.shutdown(socket.SHUT_WR)
+        return read_all(sock)
+
+    ours, theirs = socket.socketpair()
+    with (
+        ours,
+        peer(speak_first) as server,
+        running("connect", server.address, "--hold", stdin=theirs, stdout=theirs, stderr=theirs) as process,
+    ):
+        theirs.close()
+        assert read_all(ours) == b"all"
+        ours.sendall(b"more")
+        ours.shutdown(socket.SHUT_WR)
+        assert server.result() == b"more"
+        assert process.wait() == 0
+
+
 @pytest.mark.fault("peer's broken pipe")
 def test_peer_that_no_longer_reads_is_no_reader_of_stdout() -> None:
     """EPIPE of a connection is 55 with a message and a count of lost bytes, not a silent SIGPIPE."""
@@ -284,6 +321,18 @@ def test_closed_stdout() -> None:
 
 
 # -- stdin
+
+
+def test_a_stdin_of_datagrams_is_read_whole() -> None:
+    """If stdin is a datagram socket, as for a service of systemd, large datagrams are not cut."""
+    stdin, sender = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    with stdin, sender, peer(lambda sock: receive(sock, 60_004)) as server:
+        stdin.bind(("127.0.0.1", 0))
+        sender.connect(stdin.getsockname())
+        with running("connect", server.address, stdin=stdin):
+            sender.send(PATTERN[:60_000])
+            sender.send(b"next")
+            assert server.result() == PATTERN[:60_000] + b"next"
 
 
 @pytest.mark.fault("unreadable stdin")
