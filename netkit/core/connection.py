@@ -8,7 +8,7 @@ from netkit.core.events import Closed, Observer
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
 from netkit.core.layer import Layer, through
 from netkit.core.record import Record
-from netkit.core.stream import Connection, Stream
+from netkit.core.stream import Connection
 from netkit.core.units import duration
 
 HANDSHAKE = 10.0  # s that a server gives a client for the handshakes of its layers
@@ -16,6 +16,8 @@ HANDSHAKE = 10.0  # s that a server gives a client for the handshakes of its lay
 DRAIN = 1.0  # s that open connections get to end once a server stops
 
 _ACKNOWLEDGED_SOONEST, _ACKNOWLEDGED_LATEST = 0.0005, 0.05  # s between polls: no event tells of acknowledgements
+
+_LOOKS, _LONGEST_LOOK = 8, 0.25  # looks of an idle timeout at acknowledgements; s between two while some are due
 
 
 class Ended(Record):
@@ -111,14 +113,33 @@ def with_idle_timeout(handler: Handler, patience: float | None) -> Handler:
     return handler if patience is None else beside(handler, lambda stream: idle_clock(stream, patience))
 
 
-async def idle_clock(stream: Stream, patience: float) -> None:
-    """Raise Failure TIMEOUT once no byte has moved in either direction for ``patience`` seconds."""
+async def idle_clock(stream: Connection, patience: float, *others: Connection) -> None:
+    """Raise Failure TIMEOUT once no byte has moved in either direction for ``patience`` seconds.
+
+    Bytes of ours move when the system takes them, maybe megabytes at once, and again when the peer acknowledges them.
+    Those of ``others``, such as the target of a relay, count as well.
+    """
+    streams = (stream, *others)
+    moved_at = stream.counts.moved_at
+    before, left = _acknowledged(streams)
     while True:
-        due = stream.counts.moved_at + patience
+        waited = left
+        count, left = _acknowledged(streams)
+        if count != before and (left or waited):  # else they were acknowledged as soon as sent
+            moved_at = now()
+        before = count
+        due = max(moved_at, *(each.counts.moved_at for each in streams)) + patience
         if now() >= due:
             action = f"go on with {stream.name}"
             raise Failure(Exit.TIMEOUT, action, f"nothing moved for {duration(patience)}", detail="--idle-timeout")
-        await sleep(due - now())
+        pause = patience / _LOOKS
+        await sleep(min(due - now(), min(pause, _LONGEST_LOOK) if left else pause))
+
+
+def _acknowledged(streams: Sequence[Connection]) -> tuple[int, int]:
+    """How many bytes were acknowledged, and how many are still to be."""
+    left = sum(each.unacknowledged() for each in streams)
+    return sum(each.counts.sent for each in streams) - left, left
 
 
 async def acknowledged(stream: Connection) -> None:

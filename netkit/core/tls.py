@@ -325,8 +325,11 @@ class TlsStream(Wrapped):
             if self._ended:
                 failure.hint = _HINT
             raise
+        if not data:
+            return False
         self._incoming.write(data)
-        return bool(data)
+        self.counts.moved_at = now()  # the record may still be incomplete
+        return True
 
     async def _flush(self) -> None:
         """Send the records that OpenSSL has made, and note where they end."""

@@ -62,3 +62,41 @@ async def test_any_byte_either_way_winds_the_idle_clock_up(direction: str) -> No
             group.start_soon(drip(stream, far) if direction == "sent" else drip(far, stream))
             await idle_clock(stream, 2)
     assert now() == pytest.approx(100 * 1.9 + 2)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@on_kernel
+async def test_an_acknowledgement_winds_the_idle_clock_up(beside: bool) -> None:
+    """A peer that takes slowly what was sent long ago is not idle; nor is a relay whose target does."""
+    peer, far = acknowledging_pair()
+    client, _ = memory.pair()
+
+    async def take() -> None:
+        for _ in range(10):
+            await sleep(1.7)
+            await far.recv()
+
+    await sleep(1)
+    with pytest.raises(Failure):
+        async with Group() as group:
+            group.start_soon(take())
+            await peer.send(bytes(10 * 6000))
+            await (idle_clock(client, 2, peer) if beside else idle_clock(peer, 2))
+    assert 1 + 4 * 1.7 + 2 <= now() <= 1 + 4 * 1.7 + 2.3
+
+
+@on_kernel
+async def test_bytes_that_are_acknowledged_at_once_wind_the_idle_clock_up_once() -> None:
+    """The timeout then counts from when they were sent."""
+    peer, far = acknowledging_pair()
+
+    async def speak() -> None:
+        await sleep(0.1)
+        await peer.send(b"x")
+        await far.recv()
+
+    with pytest.raises(Failure):
+        async with Group() as group:
+            group.start_soon(speak())
+            await idle_clock(peer, 60)
+    assert now() == 60.1
