@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from netkit.core.kernel import DeadlineExceeded, deadline, now
 from netkit.core.record import Record
+from netkit.core.stream import Counts
 from netkit.core.sync import Condition, Event
 
 FIRST = 6  # bytes that are kept: the header of a TLS record (5) and the type of its handshake message
@@ -52,17 +53,18 @@ class Flow:
         """Make ``silent`` call its ``patience`` again, whose result may have changed."""
         self._changed.notify_all()
 
-    async def silent(self, patience: Callable[[], float | None]) -> bool:
+    async def silent(self, patience: Callable[[], float | None], source: Counts | None = None) -> bool:
         """Wait until nothing has come from the source for ``patience()`` seconds (None: no limit) after this call.
 
-        While the sink is waited for, the source does not count as silent. Returns False if the flow ends before that.
+        While the sink is waited for, the source does not count as silent, nor while bytes of the ``source`` move that
+        are no payload yet, as of TLS. Returns False if the flow ends before that.
         """
         begun = now()
         while not self.ended.is_set():
             limit = patience()
             due = None
             if limit is not None and self.waiting_since is not None:
-                due = max(begun, self.waiting_since) + limit
+                due = max(begun, self.waiting_since, source.moved_at if source is not None else 0) + limit
                 if now() >= due:
                     return True
             try:

@@ -259,7 +259,7 @@ async def shutdown_due(when: Shutdown, peer: Connection, back: Flow, observe: Ob
         return
     before = back.offered
     await acknowledged(peer)
-    silent = await back.silent(lambda: when.answered if back.offered > before else when.unanswered)
+    silent = await back.silent(lambda: when.answered if back.offered > before else when.unanswered, peer.counts)
     if silent and back.offered == before and when == AFTER_THE_ANSWER:
         observe(EndSent(when.unanswered or 0))
 

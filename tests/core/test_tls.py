@@ -21,7 +21,8 @@ from netkit.core.errors import Exit, Failure
 from netkit.core.events import Closed, Observer, ignore
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
 from netkit.core.layer import Layer
-from netkit.core.relay import Ending, relay
+from netkit.core.pump import pump
+from netkit.core.relay import AFTER_THE_ANSWER, Ending, relay
 from netkit.core.socket_stream import SocketStream
 from netkit.core.stream import Stream
 from netkit.core.tls_context import Security
@@ -168,6 +169,39 @@ async def test_what_had_come_before_our_end_is_not_lost(pki: Pki) -> None:
         server = await server_of(pki)(other, NONE)
         await server.send_eof()
         assert await read_all(server) == b"early and late"
+
+
+@on_kernel
+async def test_a_record_that_comes_slowly_is_no_silence(pki: Pki) -> None:
+    """While an answer comes, however slowly, our end is not sent, although no record of it is complete."""
+    near, middle = memory.pair()
+    far_middle, far = memory.pair()
+    user, ours = memory.pair()
+    seen: list[object] = []
+
+    async def trickle() -> None:
+        while data := await far_middle.recv():
+            for start in range(0, len(data), 1000):
+                await middle.send(data[start : start + 1000])
+                await sleep(1)
+
+    async with Group() as group:
+        group.start_soon(pump(middle, far_middle))
+        group.start_soon(trickle())
+        a, b = await shaken(client_of(pki)(connection(near), NONE), server_of(pki)(connection(far), NONE))
+        await user.send(b"question")
+        await user.send_eof()
+        talk = group.start_soon(relay(ours, a, Ending(shutdown=AFTER_THE_ANSWER), observe=seen.append))
+        assert await read_exactly(b, 8) == b"question"
+        await b.send(bytes(RECORD))
+        begun = now()
+        assert await read_all(b) == b""
+        assert 16 + 2 <= now() - begun <= 16 + 2 + 4  # the rest of the handshake comes before
+        await b.send_eof()
+        await talk.finished.wait()
+        group.cancel()
+    assert await user.recv() == bytes(RECORD)
+    assert seen == []
 
 
 def connection(stream: memory.MemoryStream) -> Any:
