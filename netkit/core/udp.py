@@ -334,14 +334,23 @@ class DatagramClient(Datagram):
     """The socket of a client. It switches to the next address of its target if one refuses before any answer.
 
     Up to 256 KiB of what was sent last are then sent again. Refusals after the first answer, or by the last address,
-    are failures, unless ``keep_going``: then they are counted in ``refused``.
+    are failures, unless ``keep_going``: then they are counted in ``refused``. ``opened`` is called for each address
+    that is used, before anything is sent to it, and may raise Failure.
     """
 
     def __init__(
-        self, sock: socket.socket, name: str, target: Any, others: Sequence[Opening], *, keep_going: bool
+        self,
+        sock: socket.socket,
+        name: str,
+        target: Any,
+        others: Sequence[Opening] = (),
+        *,
+        keep_going: bool = False,
+        opened: "Callable[[DatagramClient], None]",
     ) -> None:
         super().__init__(sock, name, target)
         self.refused = 0
+        self._opened = opened
         self._keep_going = keep_going
         self._others = deque(others)
         self._unheard: deque[tuple[bytes, int]] = deque()
@@ -352,14 +361,18 @@ class DatagramClient(Datagram):
             return False
         while self._others and not self.received:
             opening = self._others.popleft()
-            with suppress(OSError):
+            try:
                 try:
                     sock, target = opening()
                 except Failure:  # BIND: the source port that was asked for is still that of our socket
                     self.close()
                     sock, target = opening()
-                self.close()
-                self._use(sock, target)
+            except OSError:
+                continue
+            self.close()
+            self._use(sock, target)
+            self._opened(self)
+            with suppress(OSError):
                 for data, size in self._unheard:
                     for datagram in cut(data, size):
                         sock.sendmsg((datagram,), (), 0, target)
@@ -399,24 +412,34 @@ async def connect(
     any_source: bool = False,
     keep_going: bool = False,
     addresses: Sequence[Address] | None = None,
+    check: Callable[[Endpoint], None] = ignore,
     observe: Observer = ignore,
 ) -> DatagramClient:
     """Open a socket with a target, which the caller closes. Nothing is sent.
 
     It receives only from the target, unless that is a broadcast or multicast address, or with ``any_source``: then from
     all who answer. ``hops`` is the TTL or hop limit. ``keep_going`` is as for DatagramClient. Without ``addresses`` the
-    name is looked up.
+    name is looked up. ``check`` is called with each address that is used, and may raise Failure.
 
     Raises Failure: RESOLVE, CONNECT, BIND for our own address, TIMEOUT for a look-up longer than ``how.timeout``.
     """
+
+    def opened(client: DatagramClient) -> None:
+        try:
+            check(client.target)
+        except BaseException:
+            client.close()
+            raise
+        observe(Opened(str(target), client.target, client.local))
+
     if target.path is not None:
-        return _connect_unix(target, target.path, observe)
+        return _connect_unix(target, target.path, opened)
     if addresses is None:
         with resolving(target.host, how.timeout):
             addresses = await candidates(target, how, observe)
     openings = [partial(_open, address, how, broadcast, hops, any_source) for address in addresses]
     failures: list[OSError] = []
-    for number, (address, opening) in enumerate(zip(addresses, openings, strict=True), 1):
+    for number, opening in enumerate(openings, 1):
         try:
             sock, to = opening()
         except Failure:
@@ -424,8 +447,8 @@ async def connect(
         except OSError as error:
             failures.append(error)
         else:
-            found = DatagramClient(sock, str(target), to, openings[number:], keep_going=keep_going)
-            observe(Opened(str(target), Endpoint(address.host, target.port), found.local))
+            found = DatagramClient(sock, str(target), to, openings[number:], keep_going=keep_going, opened=opened)
+            opened(found)
             return found
     first = failures[0]
     details = [address.host for address in addresses]
@@ -434,7 +457,7 @@ async def connect(
     raise Failure(Exit.CONNECT, f"send to {target}", first, detail=", ".join(details)) from first
 
 
-def _connect_unix(target: Endpoint, path: str, observe: Observer) -> DatagramClient:
+def _connect_unix(target: Endpoint, path: str, opened: Callable[[DatagramClient], None]) -> DatagramClient:
     """Open a socket with a target. On Linux it gets an abstract name from the system, so that the target can answer."""
     with (
         doing(Exit.CONNECT, f"send to {target}", hint=_NOBODY),
@@ -443,8 +466,8 @@ def _connect_unix(target: Endpoint, path: str, observe: Observer) -> DatagramCli
         if _LINUX:
             sock.bind("")
         sock.connect(os.fsencode(path))
-        found = DatagramClient(sock, str(target), None, (), keep_going=False)
-    observe(Opened(str(target), target, found.local))
+        found = DatagramClient(sock, str(target), None, opened=opened)
+    opened(found)
     return found
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from netkit.core.address import Endpoint
 from netkit.core.dial import Dialling
 from netkit.core.errors import Exit, Failure
-from netkit.core.events import Ignored, Observer
+from netkit.core.events import CoreEvent, Ignored, Observer, Opened
 from netkit.core.kernel import Group, now, sleep
 from netkit.core.stream import SMALLEST_READ, Counts
 from netkit.core.sync import Condition, Event
@@ -52,10 +52,9 @@ def pieces(data: bytes) -> Iterator[bytes]:
 class DatagramStream:
     """Base class of both kinds: without end, reset and acknowledgement, of which UDP knows none."""
 
-    def __init__(self, sock: Datagram, peer: Endpoint, name: str, *, by_line: bool = False) -> None:
+    def __init__(self, sock: Datagram, name: str, *, by_line: bool = False) -> None:
         self.name = name
         self.counts = Counts()
-        self.peer = peer
         self._sock = sock
         self._cut = Lines() if by_line else pieces
         self._to: Peer | None = None
@@ -113,8 +112,9 @@ class ClientStream(DatagramStream):
     The peer has ended when nothing came for ``patience`` seconds after our end. The task ``watch`` must run beside it.
     """
 
-    def __init__(self, sock: Datagram, peer: Endpoint, name: str, *, by_line: bool, patience: float) -> None:
-        super().__init__(sock, peer, name, by_line=by_line)
+    def __init__(self, sock: Datagram, name: str, *, by_line: bool, patience: float) -> None:
+        super().__init__(sock, name, by_line=by_line)
+        self.peer = sock.target._replace(udp=True)
         self._patience = patience
         self._ended = Event()
         self._over = False
@@ -164,9 +164,15 @@ async def dial_datagrams(
     ``patience`` is after how many seconds of silence, counted from our end, the peer has ended. Raises Failure as
     ``connect`` of udp.py does.
     """
-    sock = await connect(target, how, observe=observe)
-    peer = (target if target.path is not None else sock.target)._replace(udp=True)
-    stream = ClientStream(sock, peer, str(target), by_line=by_line, patience=patience)
+
+    def opened(event: CoreEvent) -> None:
+        if stream is not None and isinstance(event, Opened):  # the next address, as the first refused
+            stream.peer = event.peer._replace(udp=True)
+        observe(event)
+
+    stream: ClientStream | None = None
+    sock = await connect(target, how, observe=opened)
+    stream = ClientStream(sock, str(target), by_line=by_line, patience=patience)
     group.start_soon(stream.watch())
     return stream
 
@@ -175,7 +181,8 @@ class ServerStream(DatagramStream):
     """A server's conversation with one peer, over the socket that all peers share."""
 
     def __init__(self, listener: "DatagramListener", sock: Datagram, to: Peer) -> None:
-        super().__init__(sock, to.endpoint._replace(udp=True), str(to))
+        super().__init__(sock, str(to))
+        self.peer = to.endpoint._replace(udp=True)
         self._listener = listener
         self._local = sock.reached_by(to)._replace(udp=True)
         self._to = to

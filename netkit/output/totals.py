@@ -43,7 +43,7 @@ class Totals:
                         self._ended_first = event.ended_first or self._ended_first
                 case events.Timed():
                     self._times.update({name: s for name, s in event.values().items() if isinstance(s, float)})
-                case events.Associated():
+                case events.Released():
                     self._counts["associations"] += 1
                 case events.Dropped():  # a running total
                     self._counts["datagrams_dropped_min"] = event.datagrams_dropped_min

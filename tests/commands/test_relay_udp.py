@@ -271,11 +271,18 @@ def test_as_many_at_one_time() -> None:
             assert again.recv(100) == b"third"
 
 
-@pytest.mark.parametrize("there", ["127.0.0.1", "localhost", ""], ids=["literal", "name", "any"])
-def test_never_relays_to_itself(there: str) -> None:
-    """A datagram that comes back to the relay itself is dropped, with a message, so that no loop arises."""
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [("127.0.0.1", "127.0.0.1"), ("", "localhost"), ("", ""), ("127.0.0.1", "")],
+    ids=["literal", "name", "any", "second"],
+)
+def test_never_relays_to_itself(here: str, there: str) -> None:
+    """A datagram that comes back to the relay itself is dropped, with a message, so that no loop arises.
+
+    So it is if only the second address of the target is the relay, and the first refuses.
+    """
     port = free_port()
-    listen = f"127.0.0.1:{port}" if there == "127.0.0.1" else f":{port}"
+    listen = f"{here}:{port}"
     with running("relay", "--udp", listen, f"{there}:{port}", "-v") as server:
         server.line("listening")
         assert netkit("udp-send", f"127.0.0.1:{port}", "x", "y", "z").code == 0

@@ -269,6 +269,24 @@ def test_what_was_sent_is_counted() -> None:
         assert "1 datagram (5 B) received, 2 datagrams (3 B) sent" in err
 
 
+@pytest.mark.ipv6
+@pytest.mark.parametrize("words", [("udp-send", ":{}", "?", "--replies", "1"), ("connect", "udp::{}", "--grace", "0")])
+def test_who_answered_in_place_of_an_address_that_refused(words: tuple[str, ...]) -> None:
+    """-v, --stats and --json have the second address of a target, once that is used since the first has refused."""
+    with udp() as sink:
+        port = sink.getsockname()[1]
+        with running(*(word.format(port) for word in words), "--json", "-v", "--stats") as sender:
+            sender.stdin.write(b"?")
+            reply_to(sink, b"yes")
+            sender.stdin.close()
+            code, _, err = sender.finish()
+    events = [json.loads(line) for line in err.splitlines()]
+    opened = [event["peer_address"] for event in events if event["event"] == "opened"]
+    assert (code, opened) == (0, ["::1", "127.0.0.1"])
+    ends = [(event["family"], event["peer_address"]) for event in events if "peer_address" in event][2:]
+    assert set(ends) == {("ipv4", "127.0.0.1")}
+
+
 def test_json() -> None:
     """With --json replies are objects on stdout; other events and failures are objects on stderr."""
     with udp() as sink, running("udp-send", address(sink), "?", "--json", "--replies", "1") as sender:

@@ -8,7 +8,7 @@ from netkit.core.address import Endpoint
 from netkit.core.connection import DRAIN
 from netkit.core.dial import Dialling, candidates
 from netkit.core.errors import Exit, Failure
-from netkit.core.events import Associated, Ignored, Observer, Paused, Released
+from netkit.core.events import Associated, CoreEvent, Ignored, Observer, Opened, Paused, Released
 from netkit.core.kernel import DeadlineExceeded, Group, Task, deadline, now, sleep
 from netkit.core.lookup import Address, resolving
 from netkit.core.policy import FULL, Full
@@ -98,16 +98,24 @@ class Associations:
         ours, peer = association.ours, association.peer
         theirs: Datagram | None = None
         begun = now()
+
+        def check(address: Endpoint) -> None:
+            if self._guard.is_self(address, reached):
+                raise Failure(Exit.CONNECT, f"relay to {self._target}", SELF)
+
+        def opened(event: CoreEvent) -> None:
+            if isinstance(event, Opened):
+                self._observe(Associated(peer.endpoint, event.target, event.local))
+
         try:
-            theirs = await connect(self._target, self._how, addresses=await self._addresses.look_up())
-            self._observe(Associated(peer.endpoint, str(self._target), theirs.local))
-            if self._guard.is_self(theirs.target, reached):
-                self._observe(Paused(f"relay to {self._target}", SELF))
-            else:
-                await association.serve(theirs, self._idle_timeout, self._observe)
+            addresses = await self._addresses.look_up()
+            theirs = await connect(self._target, self._how, addresses=addresses, check=check, observe=opened)
+            await association.serve(theirs, self._idle_timeout, self._observe)
         except Failure as failure:
             association.reason = failure.reason
-            if failure.errno in FULL:
+            if failure.reason == SELF:
+                self._observe(Paused(failure.action, SELF))
+            elif failure.errno in FULL:
                 self._full.report(failure.action, failure, self._observe)
             else:
                 detail = ", ".join(filter(None, (failure.detail, f"for {peer}")))
