@@ -97,7 +97,8 @@ def running(
     ``DRAIN`` seconds of silence. If the conversation ends before the program's output, the program is ended by a
     signal, and its exit code is not reported.
 
-    Raises Failure at once if there is no such program. Unless the connection is ``alone``, so that its failure is that
+    For a connection that was reset before, such as in the backlog, no program is started. Raises Failure at once if
+    there is no such program. Unless the connection is ``alone``, so that its failure is that
     of the command, a program that cannot be run is also reported to ``observe``.
     """
     find(argv)
@@ -105,6 +106,7 @@ def running(
     idle_timeout, observe = conversation.idle_timeout, conversation.observe
 
     async def handle(stream: Connection) -> Ended:
+        stream.raise_if_reset()
         try:
             program = Program(argv, _environment(stream))
         except Failure as failure:

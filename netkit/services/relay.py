@@ -53,8 +53,9 @@ def forwarding(
     """A handler that dials ``target`` for each client, by ``how(client)``, and joins the two.
 
     If the target refuses, resets, ends early or is the relay itself, the client is reset, and that is reported. If the
-    client resets, so is the target. ``shutdown`` says when the target gets a client's end. What clients send goes
-    through ``changes``, which are made anew for each.
+    client resets, so is the target. For a client that was reset before, such as in the backlog, nothing is dialled.
+    ``shutdown`` says when the target gets a client's end. What clients send goes through ``changes``, which are made
+    anew for each.
     """
     guard = SelfGuard()
     itself = Failure(Exit.CONNECT, f"connect to {target}", SELF)
@@ -64,6 +65,7 @@ def forwarding(
             if guard.is_self(stream.peer, client.local):
                 raise itself
 
+        client.raise_if_reset()
         try:
             if guard.closed:
                 raise itself

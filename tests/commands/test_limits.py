@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import Finished, exchange, netkit, peer, read_all, running
-from tests.support.peers import connect, is_reset, is_silent, outlast, receive
+from tests.support.peers import connect, converse, is_reset, is_silent, outlast, receive, reset
 from tests.support.processes import HERE, settle, tool
 
 # -- servers
@@ -171,6 +171,33 @@ def test_next_client_waits_in_the_backlog() -> None:
         before.close()
         done = server.terminate()
     assert done.complaints == ["netkit echo: cannot serve another client for now: at most 1 (--max-conns)"]
+
+
+@pytest.mark.parametrize("command", ["exec", "relay"])
+def test_client_that_left_the_backlog_starts_nothing(command: str, tmp_path: Path) -> None:
+    """For a client that was reset while it waited for --max-conns no program is started, and no target dialled."""
+    begun = tmp_path / "begun"
+    program = f"echo >>{begun}; cat"
+    with contextlib.ExitStack() as stack:
+        there = ["--sh-exec", program, "--keep"]
+        if command == "relay":
+            target = stack.enter_context(running("listen", HERE, "--keep", "--sh-exec", program))
+            there = [f"127.0.0.1:{target.port}"]
+        name = "relay" if command == "relay" else "listen"
+        server = stack.enter_context(running(name, HERE, *there, "--max-conns", "1", "-v"))
+        port = server.port
+        first = stack.enter_context(connect(port))
+        first.sendall(b"1")
+        assert first.recv(1) == b"1"
+        for _ in range(3):
+            client = connect(port)
+            client.sendall(b"too late")
+            reset(client)
+        server.line("at most 1")
+        last = stack.enter_context(connect(port))
+        first.close()
+        assert converse(last, b"2") == b"2"
+    assert begun.read_text() == "\n" * 2
 
 
 def test_server_has_more_descriptors_than_its_soft_limit() -> None:
