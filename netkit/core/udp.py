@@ -233,6 +233,13 @@ class Datagram:
         self.received_bytes += len(burst.data)
         return burst
 
+    def first(self, number: int, burst: Burst) -> Burst:
+        """The first datagrams of a burst, at most ``number``; the others do not count as received."""
+        wanted = burst.first(number)
+        self.received -= burst.number - min(number, burst.number)
+        self.received_bytes -= len(burst.data) - len(wanted.data)
+        return wanted
+
     async def send(self, data: bytes, peer: Peer | None = None) -> None:
         """Send one datagram to ``peer``, by default to the target. Raises Failure: SEND if too long, CONNECT."""
         await self.send_cut(data, max(len(data), 1), peer)
@@ -270,6 +277,8 @@ class Datagram:
         address = self._target
         if peer is not None:
             address = peer.address
+            if address == "":
+                raise OSError(None, "the receiver has no address")
             if peer.local:
                 beside.append(self._leaving_from(peer))
         while True:
@@ -487,6 +496,8 @@ def _open(
         try_option(sock, level, _IPV6_RECVERR if ipv6 else _IP_RECVERR, 1)
         try_option(sock, level, socket.IPV6_RECVTCLASS if ipv6 else IP_RECVTOS, 1)
         if broadcast or any_source or is_multicast(address.host):
+            if how.source is None:
+                sock.bind(("", 0))  # so that our port is known before anything is sent
             return sock, address.sockaddr
         sock.connect(address.sockaddr)
         refuse_self(sock)

@@ -192,10 +192,14 @@ async def serve(
         bound.report_drops(observe, REPORTS)
         taken = []
         for burst in bursts:
-            if not admission.admits(burst.peer.endpoint.host or ""):
+            number = 0
+            if admission.admits(burst.peer.endpoint.host or ""):
+                number = admission.take(burst.number)
+            else:
                 observe(Ignored(burst.peer.endpoint, "not allowed"))
-            elif number := admission.take(burst.number):
-                taken.append(burst.first(number))
+            wanted = sock.first(number, burst)
+            if number:
+                taken.append(wanted)
         if taken:
             await handler(sock, taken)
             moved_at = now()

@@ -293,6 +293,18 @@ def test_never_relays_to_itself(here: str, there: str) -> None:
         assert died_by(server.wait()) is signal.SIGTERM
 
 
+def test_a_client_without_an_address_gets_no_answer(tmp_path: Path) -> None:
+    """An answer for a unix socket that is not bound is dropped, and that is told."""
+    listen = str(tmp_path / "socket")
+    with udp() as there, running("relay", "--udp", f"unix:{listen}", address(there), "-v") as server:
+        server.line("listening")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as nameless:
+            nameless.sendto(b"?", listen)
+        _, peer = there.recvfrom(9)
+        there.sendto(b"!", peer)
+        server.line("ignored: the receiver has no address$")
+
+
 # -- options
 
 

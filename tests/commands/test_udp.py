@@ -287,6 +287,15 @@ def test_who_answered_in_place_of_an_address_that_refused(words: tuple[str, ...]
     assert set(ends) == {("ipv4", "127.0.0.1")}
 
 
+def test_our_port_is_known_where_anybody_may_answer() -> None:
+    """Also with --any-source, --broadcast and a multicast address the port is told from which datagrams leave."""
+    with udp() as sink:
+        done = netkit("udp-send", address(sink), "x", "--any-source", "--wait", "0", "--stats", "-v")
+        _, (_, port) = sink.recvfrom(9)
+    assert (done.code, stats(done.err)["local_port"]) == (0, port)
+    assert f"from 0.0.0.0:{port}\n" in done.err
+
+
 def test_json() -> None:
     """With --json replies are objects on stdout; other events and failures are objects on stderr."""
     with udp() as sink, running("udp-send", address(sink), "?", "--json", "--replies", "1") as sender:
@@ -412,12 +421,32 @@ def test_until() -> None:
 @pytest.mark.ipv6
 def test_access() -> None:
     """A datagram from an address that is not allowed is ignored: not printed and not counted."""
-    with running("udp-serve", "0", "--allow", "127.0.0.1", "--count", "1", "-v") as server:
+    with running("udp-serve", "0", "--allow", "127.0.0.1", "--count", "1", "-v", "--stats") as server:
         port = server.port
         send(port, b"no", host="::1")
         server.line(r"datagram from \[::1\]:\d+ ignored: not allowed")
         send(port, b"yes")
-        assert server.finish()[:2] == (0, b"yes")
+        code, out, err = server.finish()
+    assert (code, out, stats(err)["datagrams_received"]) == (0, b"yes", 1)
+
+
+def test_what_comes_beyond_the_count_is_not_counted() -> None:
+    """--stats has what --count and --replies let through, also if more came in the same read."""
+    with running("udp-serve", HERE, "--count", "2", "--stats") as server:
+        port = server.port
+        with stopped(server):
+            send(port, b"a", b"bc", b"def", b"ghi")
+        code, out, err = server.finish()
+    assert (code, out) == (0, b"abc")
+    assert (stats(err)["datagrams_received"], stats(err)["bytes_received"]) == (2, 3)
+    with udp() as sink, running("udp-send", address(sink), "?", "--replies", "2", "--stats") as sender:
+        _, peer = sink.recvfrom(9)
+        with stopped(sender):
+            for data in (b"a", b"bc", b"def"):
+                sink.sendto(data, peer)
+        code, out, err = sender.finish()
+    assert (code, out) == (0, b"abc")
+    assert (stats(err)["datagrams_received"], stats(err)["bytes_received"]) == (2, 3)
 
 
 def test_a_command_runs_while_it_serves(tmp_path: Path) -> None:

@@ -140,9 +140,11 @@ async def _converse(
             except DeadlineExceeded:
                 break
             for burst in sock.take():
-                if replies is not None and heard != replies.wanted:
+                if replies is not None:
                     if replies.wanted is not None:
-                        burst = burst.first(replies.wanted - heard)
+                        burst = sock.first(replies.wanted - heard, burst)
+                        if heard == replies.wanted:
+                            continue
                     heard += burst.number
                     await terminal.send(replies.form(sock, burst))
                     moved_at = now()
