@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from netkit.core.address import Endpoint
 from netkit.core.dial import Dialling
 from netkit.core.errors import Exit, Failure
-from netkit.core.events import CoreEvent, Ignored, Observer, Opened
+from netkit.core.events import CoreEvent, Dropped, Ignored, Observer, Opened
 from netkit.core.kernel import Group, now, sleep
 from netkit.core.stream import SMALLEST_READ, Counts
 from netkit.core.sync import Condition, Event
@@ -107,13 +107,14 @@ class DatagramStream:
 
 
 class ClientStream(DatagramStream):
-    """A client's conversation, which owns its socket.
+    """A client's conversation, which owns its socket. At the end it reports to ``observe`` what the system dropped.
 
     The peer has ended when nothing came for ``patience`` seconds after our end. The task ``watch`` must run beside it.
     """
 
-    def __init__(self, sock: Datagram, name: str, *, by_line: bool, patience: float) -> None:
+    def __init__(self, sock: Datagram, name: str, *, by_line: bool, patience: float, observe: Observer) -> None:
         super().__init__(sock, name, by_line=by_line)
+        self._observe = observe
         self.peer = sock.target._replace(udp=True)
         self._patience = patience
         self._ended = Event()
@@ -124,8 +125,7 @@ class ClientStream(DatagramStream):
         await self._ended.wait()
         while now() < (due := self.counts.moved_at + self._patience):
             await sleep(due - now())
-        self._over = True
-        self._sock.close()
+        self.close()
 
     async def recv(self) -> bytes:
         while not self._over:
@@ -153,6 +153,8 @@ class ClientStream(DatagramStream):
 
     def close(self) -> None:
         self._over = True
+        if dropped := self._sock.dropped():
+            self._observe(Dropped(dropped, self._sock.joined))
         self._sock.close()
 
 
@@ -172,7 +174,7 @@ async def dial_datagrams(
 
     stream: ClientStream | None = None
     sock = await connect(target, how, observe=opened)
-    stream = ClientStream(sock, str(target), by_line=by_line, patience=patience)
+    stream = ClientStream(sock, str(target), by_line=by_line, patience=patience, observe=observe)
     group.start_soon(stream.watch())
     return stream
 

@@ -20,6 +20,7 @@ class Totals:
     def __init__(self, protocol: str | None = None) -> None:
         self._begun = time.monotonic()
         self._protocols = {protocol} if protocol else set()
+        self._converses = False  # in datagrams, which counts as a connection
         self._counts: Counter[str] = Counter()
         self._about: dict[str, Any] = {}
         self._times: Counter[str] = Counter()  # s of each stage
@@ -31,10 +32,12 @@ class Totals:
         def count(event: CoreEvent) -> None:
             match event:
                 case events.Listening():
-                    self._protocols.add("tcp" if event.local.udp else event.protocol)  # counted as a connection
+                    self._converses = event.local.udp
+                    self._protocols.add("tcp" if event.local.udp else event.protocol)
                 case events.Connected():
                     self._about = {"target": event.target, **ends_of(peer=event.peer, local=event.local)}
                 case events.Opened():
+                    self._converses = True
                     self._about = {"target": event.target, **ends_of("udp", peer=event.peer, local=event.local)}
                 case events.Closed() | events.Carried():
                     counted = {name: n for name, n in event.values().items() if name.startswith(("bytes", "datagrams"))}
@@ -56,6 +59,8 @@ class Totals:
         names = ["bytes_sent", "bytes_received"]
         if "udp" in self._protocols:
             names = ["datagrams_sent", "datagrams_received", "datagrams_dropped_min", *names]
+        elif self._converses:
+            names = ["datagrams_dropped_min", *names]
         if self._protocols != {"udp"}:
             names = ["connections", "bytes_acknowledged", *names]
         if self._counts["associations"]:

@@ -14,7 +14,7 @@ from tests.support import Finished, Running, died_by, free_port, netkit, running
 from tests.support.forkserver import NETKIT
 from tests.support.logs import read_log
 from tests.support.peers import address, udp
-from tests.support.processes import HERE, descriptors, ends
+from tests.support.processes import HERE, descriptors, ends, stopped
 from tests.support.terminals import watched
 
 HOSTS = ("127.0.0.1", "::1")
@@ -48,6 +48,34 @@ def test_each_read_is_a_datagram_and_each_that_comes_is_printed(host: str) -> No
             server.sendto(answer, peer)
             assert client.out.read(len(answer)) == answer
         assert client.finish() == (0, b"", "")
+
+
+@pytest.mark.parametrize("name", ["connect", "listen"])
+def test_what_the_system_dropped_is_told(name: str) -> None:
+    """Datagrams that came faster than they were read are told, and --stats has how many."""
+    with udp() as sock:
+        where = at(sock) if name == "connect" else f"udp:{HERE}"
+        with running(name, where, "--stats") as ours:
+            ours.stdin.write(b"?")
+            if name == "connect":
+                _, peer = sock.recvfrom(9)
+            else:
+                peer = (HOSTS[0], ours.port)
+                sock.sendto(b"-", peer)
+                assert ours.out.read(1) == b"-"
+            with stopped(ours):
+                for _ in range(20_000):
+                    sock.sendto(b"x" * 1400, peer)
+            if name == "connect":
+                ours.stdin.close()
+                done = ours.finish()
+            else:
+                ours.out.read(1400)
+                done = ours.terminate()
+    *_, told, stats = done.err.splitlines()
+    dropped = json.loads(stats)["datagrams_dropped_min"]
+    assert dropped > 0
+    assert f"the kernel dropped at least {dropped} datagrams: they came faster than they were read" in told
 
 
 def test_lines_are_datagrams_of_their_own() -> None:
