@@ -76,6 +76,8 @@ def udp_serve(
     """
     from netkit.core.pump import fresh
     from netkit.output import datagrams
+    from netkit.services.broadcast import Output
+    from netkit.services.join import Terminal
     from netkit.services.server import Service
     from netkit.services.transforms import incoming
     from netkit.services.udp import formatter, serve
@@ -92,13 +94,15 @@ def udp_serve(
         return server.run(lambda: Service(programs))
     serve.check_groups(server.address, join, server.addresses.family())
     kind = output.kind(server.verbosity)
-    receivers = []
-    if kind != "none":
-        form = datagrams.shown(kind, "udp-serve")
-        receivers.append(serve.showing(formatter.with_change(form, fresh(incoming(output.raw)))))
     answer = serve.replying(reply, reply_with)
-    if answer is not None:
-        receivers.append(serve.answering(answer, server.observe))
-    receiver = server.receiver(*receivers)
-    beside = None if kind == "none" else serve.reader_left
-    return server.run(lambda: Service(None, beside, receiver), groups=join, count=count, until_idle=until_idle)
+    receivers = [] if answer is None else [serve.answering(answer, server.observe)]
+
+    def receiving() -> Service:
+        if kind == "none":
+            return Service(receiver=server.receiver(*receivers))
+        stdout = Output(Terminal(reads=False))
+        form = formatter.with_change(datagrams.shown(kind, "udp-serve"), fresh(incoming(output.raw)))
+        receiver = server.receiver(serve.showing(form, stdout), *receivers)
+        return Service(None, stdout.run, receiver, flush=stdout.flush)
+
+    return server.run(receiving, groups=join, count=count, until_idle=until_idle)

@@ -48,7 +48,7 @@ class Output:
 
         await finish(write_rest(), stop)
         if not flushed:
-            raise Failure(Exit.WRITE, "write to stdout", "its reader is too slow, and the last line is cut short")
+            raise Failure(Exit.WRITE, "write to stdout", "its reader is too slow, and what came last is lost")
 
     async def write(self, data: bytes) -> None:
         """Write a chunk. If this is cancelled, ``run`` or the next call first writes the rest of it."""

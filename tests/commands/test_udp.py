@@ -459,6 +459,15 @@ def test_a_command_runs_while_it_serves(tmp_path: Path) -> None:
     assert rest == b"told" and f":{port.decode()}\n" in err
 
 
+def test_a_reader_that_is_too_slow_is_23() -> None:
+    """If the server ends and stdout does not take all that was received, that is a failure."""
+    script = f"head -c 300000 /dev/zero | {' '.join(NETKIT)} udp-send $NETKIT_ADDRESS --size 1000"
+    with running("udp-serve", HERE, "--stats", "--", "sh", "-c", script) as server:
+        server.line("cannot write to stdout: its reader is too slow, and what came last is lost$")
+        code, out, err = server.finish()
+    assert code == 23 and 0 < len(out) < stats(err)["bytes_received"]
+
+
 def test_a_command_outlives_the_count() -> None:
     """After --count datagrams the server waits for COMMAND and exits with its code, as the TCP servers do."""
     script = f"{' '.join(NETKIT)} udp-send $NETKIT_ADDRESS told; read line; exit $line"

@@ -11,7 +11,7 @@ from netkit.core.search import Pattern, SearchTimeout
 from netkit.core.sync import Event
 from netkit.core.udp import MARK, Burst, Datagram, cut, is_multicast
 from netkit.core.udp_server import Receiver
-from netkit.services.join import Terminal
+from netkit.services.broadcast import Output
 from netkit.services.server import addressed
 from netkit.services.udp.formatter import Formatter
 
@@ -32,21 +32,13 @@ def in_turn(*receivers: Receiver) -> Receiver:
     return receive
 
 
-def showing(form: Formatter) -> Receiver:
+def showing(form: Formatter, output: Output) -> Receiver:
     """Write what comes to stdout."""
-    terminal: Terminal | None = None
 
     async def receive(sock: Datagram, bursts: list[Burst]) -> None:
-        nonlocal terminal
-        terminal = terminal or Terminal(reads=False)
-        await terminal.send(b"".join([form(sock, burst) for burst in bursts]))
+        await output.write(b"".join([form(sock, burst) for burst in bursts]))
 
     return receive
-
-
-async def reader_left() -> None:
-    """Raise Failure WRITE once stdout's reader has left."""
-    await Terminal(reads=False).reader_left()
 
 
 def until(pattern: Pattern, stop: Event, observe: Observer) -> Receiver:
