@@ -140,6 +140,7 @@ def listen(
     from functools import partial
 
     from netkit.core.relay import AFTER_SILENCE, AFTER_THE_ANSWER, AT_ONCE, NEVER
+    from netkit.output.escape import printable
     from netkit.services import join, transforms
     from netkit.services.server import Service
 
@@ -160,7 +161,7 @@ def listen(
         incoming=lambda stream: [
             *server.changes(),
             *transforms.incoming(raw),
-            *([partial(transforms.labelled, stream.name)] if label else []),
+            *([partial(transforms.labelled, printable(stream.name))] if label else []),
             *shown.changes(),
         ],
         idle_timeout=server.idle_timeout,

@@ -9,6 +9,7 @@ from netkit.core.errors import Exit, Failure
 from netkit.core.sync import Lock
 from netkit.output import console
 from netkit.output.console import STDERR, terminal_size
+from netkit.output.escape import printable
 from netkit.output.hexdump import WIDTH, dump, width_in
 from netkit.output.jsonl import line, moment, octets
 
@@ -55,7 +56,7 @@ class HexDump:
     async def show(self, direction: str, name: str, data: bytes, offset: int) -> None:
         """Write the dump as fast as stderr is read; drop it if the reader takes nothing."""
         width = width_in(terminal_size(STDERR).columns) if os.isatty(STDERR) else WIDTH
-        head = f"{_ARROWS[direction]} {moment()} {name} {len(data)} B\n"
+        head = f"{_ARROWS[direction]} {moment()} {printable(name)} {len(data)} B\n"
         async with self._turn:
             for start in range(0, len(data), _AT_ONCE):
                 text = head if start == 0 else ""

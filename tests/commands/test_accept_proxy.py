@@ -78,6 +78,19 @@ def test_the_client_is_the_one_that_was_told(told: bytes, tmp_path: Path) -> Non
         assert (record["peer_address"], record["peer_port"]) == ("192.0.2.1", 56324)
 
 
+def test_any_bytes_may_be_the_name_of_a_client() -> None:
+    """The path of a client on a unix socket is shown in printable text, in labels, dumps and messages."""
+    path = Endpoint(path="/tmp/\udcff\n\x1b[31m")
+    shown = r"unix:/tmp/\xff\x0a\x1b[31m"
+    words = ("--accept-proxy", "--keep", "--label", "--hexdump", "-v")
+    with running("listen", HERE, *words) as server, connected(server.port) as proxy:
+        proxy.sendall(header("v2", path, path) + b"hello\n")
+        proxy.shutdown(socket.SHUT_WR)
+        assert server.out.readline() == f"{shown}\thello\n".encode()
+        assert server.line(r"^< \S+ (.*) 6 B$")[1] == shown
+        server.line(f"{re.escape(shown)} closed")
+
+
 def test_in_json() -> None:
     """Events have the proxy's address first, and the client's from the header on."""
     with running("echo", HERE, "--accept-proxy", "--json", "-v") as server:
