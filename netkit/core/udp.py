@@ -191,9 +191,11 @@ class Datagram:
                 error, self._error = self._error, None
                 raise error
             before = self.received_bytes
-            while len(bursts) < reads and self.received_bytes - before < _MAX_BYTES:
+            for _ in range(reads):
                 if (burst := self._read()) is not None:
                     bursts.append(burst)
+                if self.received_bytes - before >= _MAX_BYTES:
+                    break
         except BlockingIOError:
             pass
         except OSError as error:

@@ -48,6 +48,19 @@ async def test_every_size_arrives_whole(room: Room, host: str) -> None:
     assert (server.sent, server.received) == (len(sizes), len(sizes))
 
 
+def test_a_stranger_who_keeps_sending_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A datagram that is dropped, as it comes from another user, is a read like any other: the others get a turn."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.setblocking(False)
+    sock = Datagram(ours, "ours", owner_only=True)
+    more = iter([b"second", b"third"])
+    monkeypatch.setattr(udp, "is_stranger", lambda owner: bool(theirs.send(next(more))))
+    theirs.send(b"first")
+    assert (sock.take(2), sock.received) == ([], 0)
+    sock.close()
+    theirs.close()
+
+
 def client_peer(server: Datagram) -> udp.Peer:
     """Return a server's address as the peer of a client."""
     return udp.Peer(server._sock.getsockname())
