@@ -202,6 +202,7 @@ class ServerStream(DatagramStream):
         """Keep a burst for ``recv``. Returns False, and drops it, if too much is waiting."""
         if self._held and self._held_bytes + burst.weight > _MAX_HELD:
             return False
+        self.counts.moved_at = now()  # what waits to be read is no silence
         self._held_bytes += burst.weight
         self._held += cut(burst.data, burst.size)
         self._changed.notify_all()

@@ -17,7 +17,7 @@ import pytest
 from tests.support import NETKIT, PATIENCE, Finished, died_by, exchange, free_port, netkit, peer, read_all, running
 from tests.support.data import PATTERN, digest
 from tests.support.namespaces import separate
-from tests.support.peers import connect, echo, full_backlog, receive, say_some, server_socket, wait_for_refusal
+from tests.support.peers import connect, echo, full_backlog, receive, say_some, server_socket, udp, wait_for_refusal
 from tests.support.processes import ends, feed, settle, sound, stopped, strace
 from tests.support.terminals import on_terminal, pipes, taken, terminal
 
@@ -437,6 +437,24 @@ def test_what_came_while_we_were_stopped_is_no_silence() -> None:
                 assert netkit("listen", "127.0.0.1:0", "--for", "1100ms", "-q").code == 0
             assert process.out.read(11) == b"meanwhile, "
             there.sendall(b"after")
+        assert process.read_all() == b"after"
+        sound(process.finish(), 0)
+
+
+@pytest.mark.fault("stopped, resized")
+def test_datagrams_that_came_while_we_were_stopped_are_no_silence() -> None:
+    """The same for a conversation in datagrams, which are read from the system by another task than its own."""
+    words = ("--idle-timeout", "1s", "--until", "after")
+    with running("listen", "udp:127.0.0.1:0", *words) as process, udp() as there:
+        there.connect(("127.0.0.1", process.port))
+        there.send(b"before, ")
+        assert process.out.read(8) == b"before, "
+        settle(process)
+        with stopped(process):
+            there.send(b"meanwhile, ")
+            assert netkit("listen", "127.0.0.1:0", "--for", "1100ms", "-q").code == 0
+        assert process.out.read(11) == b"meanwhile, "
+        there.send(b"after")
         assert process.read_all() == b"after"
         sound(process.finish(), 0)
 

@@ -194,6 +194,7 @@ class _Association:
         weight = burst.weight
         if (self._held and self._held_bytes + weight > _MAX_HELD) or self._room.held + weight > _MAX_HELD_IN_ALL:
             return False
+        self._moved_at = now()  # what waits to be sent is no silence
         self._held.append(burst)
         self._hold(weight)
         self._changed.notify_all()
