@@ -19,6 +19,7 @@ from netkit.core.udp import LARGEST, OVERHEAD, Burst, Datagram, Peer, connect, c
 from netkit.core.udp_server import REPORTS, Bound
 
 _MAX_HELD = 1 << 20  # bytes of one peer that wait to be read
+_MAX_HELD_IN_ALL = 16 << 20  # the same of all peers; beyond it, what one read brings waits for a peer without any
 _MAX_WAITING = 128  # peers that wait to be accepted
 _TAKEN = "another conversation is going on"
 
@@ -200,19 +201,24 @@ class ServerStream(DatagramStream):
 
     def take(self, burst: Burst) -> bool:
         """Keep a burst for ``recv``. Returns False, and drops it, if too much is waiting."""
-        if self._held and self._held_bytes + burst.weight > _MAX_HELD:
+        weight, in_all = burst.weight, self._listener.held_bytes
+        if self._held and (self._held_bytes + weight > _MAX_HELD or in_all + weight > _MAX_HELD_IN_ALL):
             return False
         self.counts.moved_at = now()  # what waits to be read is no silence
-        self._held_bytes += burst.weight
         self._held += cut(burst.data, burst.size)
+        self._hold(weight)
         self._changed.notify_all()
         return True
+
+    def _hold(self, weight: int) -> None:
+        self._held_bytes += weight
+        self._listener.held_bytes += weight
 
     async def recv(self) -> bytes:
         while not self._closed:
             while self._held:
                 data = self._held.popleft()
-                self._held_bytes -= len(data) + OVERHEAD
+                self._hold(-len(data) - OVERHEAD)
                 self.counts.add_received(len(data))
                 if data:
                     return data
@@ -222,6 +228,8 @@ class ServerStream(DatagramStream):
     def close(self) -> None:
         if not self._closed:
             self._closed = True
+            self._held.clear()
+            self._hold(-self._held_bytes)
             self._changed.notify_all()
             self._listener.forget(self)
 
@@ -238,6 +246,7 @@ class DatagramListener:
         self.endpoints = [endpoint._replace(udp=True) for endpoint in bound.endpoints]
         self.port = bound.port
         self.left = Condition()
+        self.held_bytes = 0  # of all conversations, that wait to be read
         self._bound = bound
         self._observe = observe
         self._standing: dict[tuple[Datagram, Peer], ServerStream] = {}

@@ -14,7 +14,7 @@ from netkit.core.policy import Policy
 from netkit.core.stream import Connection
 from netkit.core.sync import Event
 from netkit.core.tcp_server import serve
-from netkit.core.udp import LARGEST_UNIX
+from netkit.core.udp import LARGEST_UNIX, Burst, Peer
 from netkit.core.udp_server import bind
 from netkit.core.udp_stream import DatagramListener
 from tests.support.datagrams import BARE, HERE, HOSTS, Room, in_room
@@ -43,6 +43,24 @@ def test_the_largest_datagram_of_a_unix_socket_is_kept(tmp_path: Path) -> None:
             stream.close()
 
     kernel.run(main())
+
+
+@in_room
+async def test_what_waits_is_limited_in_all(room: Room) -> None:
+    """Many peers together hold 16 MiB; beyond it one without any holds a burst, and room that becomes free counts."""
+    listener = DatagramListener(await room.bind(), ignore)
+    burst = Burst(bytes(1 << 16), 1 << 16, Peer(("127.0.0.1", 1)))
+    *streams, late = [listener._begin(listener.sockets[0], Peer(("127.0.0.1", port))) for port in range(1, 101)]
+    while any([stream.take(burst) for stream in streams]):
+        assert listener.held_bytes <= 16 << 20
+    assert listener.held_bytes > (16 << 20) - burst.weight
+    assert await streams[0].recv()
+    assert streams[0].take(burst) and not streams[1].take(burst)
+    assert late.take(burst) and not late.take(burst)
+    for stream in (*streams, late):
+        stream.close()
+    assert listener.held_bytes == 0
+    listener.close()
 
 
 @pytest.mark.ipv6
