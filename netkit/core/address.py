@@ -200,13 +200,17 @@ def from_socket(address: Any) -> Endpoint:
     """The endpoint of a socket address, as getsockname or accept return it. IPv4-mapped IPv6 becomes IPv4."""
     if not isinstance(address, tuple):  # of a unix socket, bytes if it is abstract
         return Endpoint(path=os.fsdecode(address))
-    host, port = address[:2]
+    host = host_of(address)
     if "." in host:
         host = host.removeprefix("::ffff:")  # RFC 4291, section 2.5.5.2
-    scope = address[3] if len(address) == 4 else 0
-    if scope and "%" not in host:
-        host += "%" + interface_name(scope)
-    return Endpoint(host, port)
+    return Endpoint(host, address[1])
+
+
+def host_of(address: Any) -> str:
+    """The host of an internet socket address. Its zone is included, of which the socket module keeps the number."""
+    host: str = address[0]
+    zone = address[3] if len(address) == 4 else 0
+    return f"{host}%{interface_name(zone)}" if zone and "%" not in host else host
 
 
 def interface_name(index: int) -> str:

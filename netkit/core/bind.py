@@ -70,7 +70,7 @@ def _bind_once(wanted: Sequence[tuple[Address, Opener]], port: int) -> list[sock
     with ExitStack() as opened:
         for address, open_socket in wanted:
             chosen = sockets[0].getsockname()[1] if sockets else port
-            sockaddr = (address.host, chosen, *address.sockaddr[2:])
+            sockaddr = (address.sockaddr[0], chosen, *address.sockaddr[2:])
             try:
                 with doing(Exit.BIND, f"listen on {Endpoint(address.host, chosen)}"):
                     sockets.append(opened.enter_context(open_socket(address.family, sockaddr)))

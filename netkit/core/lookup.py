@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from netkit.core.address import Endpoint, family_of
+from netkit.core.address import Endpoint, family_of, host_of
 from netkit.core.errors import Exit, Failure, Invalid, doing
 from netkit.core.events import Observer, Resolved
 from netkit.core.kernel import DeadlineExceeded, deadline, now, to_shared_thread
@@ -28,7 +28,7 @@ class Address(NamedTuple):
     @property
     def host(self) -> str:
         """The numeric host, zone included."""
-        return self.sockaddr[0]
+        return host_of(self.sockaddr)
 
 
 async def lookup(endpoint: Endpoint, family: int, *, numeric: bool = False, observe: Observer) -> list[Address]:

@@ -226,6 +226,17 @@ def test_udp() -> None:
     assert (silent.code, rows(silent)[0][3]) == (28, "open|filtered")
 
 
+@pytest.mark.fault("zones")
+def test_the_zone_of_an_address_is_kept() -> None:
+    """A link-local address is checked, and shown, with its zone, also over UDP."""
+    linked = separate("ip link set lo up", "ip address add fe80::1/64 dev lo")
+    for options in ([], ["--udp"]):
+        found = netkit("portcheck", "fe80::1%lo", "9", *options, wrapper=linked)
+        assert [row[2:4] for row in rows(found)] == [["fe80::1%lo", "closed"]]
+    asked = netkit("resolve", "x.test", "--server", "fe80::1%lo", wrapper=linked)
+    assert asked == (6, b"", "netkit resolve: cannot resolve x.test: connection refused ([fe80::1%lo]:53)\n")
+
+
 # -- reports
 
 
