@@ -36,8 +36,9 @@ from netkit.protocols.url import Url
 _PAYLOAD = 1232  # bytes of an answer that no path fragments: DNS flag day 2020
 _FOREVER = 3600.0  # s, for ``dial``: the deadline of the caller applies
 _FIRST_PAUSE = 1.0  # s until the next server is asked; twice as long each round
+NOT_FOUND = "name not found"
 _WORDS = {
-    dns.rcode.NXDOMAIN: "name not found",
+    dns.rcode.NXDOMAIN: NOT_FOUND,
     dns.rcode.SERVFAIL: "temporary failure of the server (SERVFAIL)",
     dns.rcode.REFUSED: "the server refuses to answer (REFUSED)",
 }
@@ -103,13 +104,20 @@ def check_kind(text: str) -> str:
     return dns.rdatatype.to_text(kind)
 
 
-def is_name(text: str) -> bool:
-    """Whether a text is a DNS name, which need not be a host name: ``_x.example``, ``0/25.2.0.192.in-addr.arpa``."""
+def can_ask(text: str) -> bool:
+    """Whether a query for a name can be encoded: not if it is too long, or has an empty label."""
     try:
         dns.name.from_text(text)
     except (dns.exception.DNSException, UnicodeError):
         return False
-    return text.isascii() and text.isprintable() and " " not in text and not text.rstrip(".")[-1:].isdigit()
+    return True
+
+
+def is_name(text: str) -> bool:
+    """Whether a text is a DNS name, which need not be a host name: ``_x.example``, ``0/25.2.0.192.in-addr.arpa``."""
+    if not (text.isascii() and text.isprintable() and can_ask(text)):
+        return False
+    return " " not in text and not text.rstrip(".")[-1:].isdigit()
 
 
 def comparable(kind: str, text: str) -> bytes:

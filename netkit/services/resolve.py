@@ -167,7 +167,11 @@ def check(name: str, how: Query) -> str:
     if name.startswith("@") and name[1:]:
         raise Invalid(f"name {name!r} is how dig names a server: --server {name[1:]}")
     if how.kinds and name.startswith("*."):
-        return "*." + check(name[2:], how)
+        from netkit.protocols.dns import can_ask
+
+        if not can_ask(name := "*." + check(name[2:], how)):
+            raise Invalid(f"name of {len(name)} bytes is too long: {name[:40]}...")
+        return name
     try:
         host = check_host(name)
     except Invalid:
@@ -267,6 +271,8 @@ async def _from_system(host: str, how: Query) -> Answer:
 
 async def _from_dns(host: str, how: Query) -> Answer:
     """Query DNS for a name. With the system's servers the names of its search list are tried in turn."""
+    from netkit.protocols.dns import NOT_FOUND
+
     begun = now()
     failures: dict[str, Failure] = {}
     for name in [host] if how.server else _candidates(host):
@@ -276,7 +282,8 @@ async def _from_dns(host: str, how: Query) -> Answer:
             if failure.exit is not Exit.RESOLVE:
                 raise
             failures[name] = failure
-    raise failures[host]
+    # That one name has no such record, or that a server failed, says more than that another name does not exist.
+    raise next((failure for failure in failures.values() if failure.reason != NOT_FOUND), failures[host])
 
 
 async def _asked(host: str, how: Query, begun: float) -> Answer:
@@ -287,15 +294,23 @@ async def _asked(host: str, how: Query, begun: float) -> Answer:
     asking = Asking(servers, begun, how.timeout, how.layers, how.url, how.observe)
     kinds = how.kinds or _kinds(host, how.family)
     replies: dict[str, Reply] = {}
+    failures: dict[str, Failure] = {}
 
     async def one(kind: str) -> None:
-        replies[kind] = await ask(host, kind, asking)
+        try:
+            replies[kind] = await ask(host, kind, asking)
+        except Failure as failure:
+            if failure.exit is not Exit.RESOLVE:
+                raise
+            failures[kind] = failure
 
     async with Group() as group:
         for kind in kinds:
             group.start_soon(one(kind))
-    first = replies[kinds[0]]
-    values = tuple(Value(*record) for kind in kinds for record in replies[kind].records)
+    values = tuple(Value(*record) for kind in kinds if kind in replies for record in replies[kind].records)
+    if failures and not values:  # with values, the server fails for the other type alone: RFC 4074, section 4
+        raise next(failures[kind] for kind in kinds if kind in failures)
+    first = next(replies[kind] for kind in kinds if kind in replies)
     if not values:
         alias = "" if first.canonical == host.rstrip(".") else f", {first.canonical}, its canonical name"
         reason = f"no {' or '.join(kinds)} record"
@@ -329,6 +344,8 @@ def _configured() -> list[str]:
 
 def _candidates(host: str) -> list[str]:
     """The full names to try for ``host``, in the order of the system's resolver: search list and ndots."""
+    from netkit.protocols.dns import can_ask
+
     if host.endswith(".") or family_of(host) is not None:
         return [host]
     suffixes: list[str] = []
@@ -338,7 +355,7 @@ def _candidates(host: str) -> list[str]:
             suffixes = values
         elif word == "options":
             dots = next((int(each[6:]) for each in values if re.fullmatch("ndots:[0-9]{1,2}", each)), dots)
-    longer = [f"{host}.{suffix}" for each in suffixes if (suffix := each.strip("."))]
+    longer = [name for each in suffixes if (suffix := each.strip(".")) and can_ask(name := f"{host}.{suffix}")]
     return [host, *longer] if host.count(".") >= dots else [*longer, host]
 
 

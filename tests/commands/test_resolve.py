@@ -455,6 +455,19 @@ def test_record_that_cannot_be_read_is_shown_as_bytes() -> None:
         assert found in (rf"\# {len(ech)} {ech.hex()}", '1 . ech="AAc="')  # older versions of dnspython accept it
 
 
+@pytest.mark.parametrize("code", [2, 3, 4])
+def test_server_that_fails_for_one_type(code: int) -> None:
+    """Addresses of one family are shown, although the server has only an error for the other (RFC 4074, section 4)."""
+
+    def answer(query: bytes) -> list[bytes]:
+        is_ipv4 = query[query.index(b"\0", 12) + 2] == 1
+        return [reply(query, SEVEN) if is_ipv4 else reply(query, flags=0x8180 | code)]
+
+    with server(answer) as place:
+        assert netkit("resolve", "x.example", "--server", place) == (0, b"127.0.0.7\n", "")
+        assert netkit("resolve", "x.example", "-6", "--server", place).code == 6
+
+
 def test_server_that_is_not_there() -> None:
     """A refused datagram is reported at once."""
     place = f"127.0.0.1:{free_port()}"
@@ -501,6 +514,7 @@ def test_stream_that_ends_early_is_8() -> None:
         (["x", "--", "true"], "words after '--'"),
         *(([name, "--type", "TXT"], repr(name)) for name in ("a..b", "a b", "127.1", "h:80")),
         (["*.a..b", "--type", "TXT"], "host 'a..b' has an empty label"),
+        (["*." + "x." * 126 + "x", "--type", "TXT"], "name of 255 bytes is too long: *.x.x.x"),
         (["x" * 64, "--type", "TXT"], "longer than 63"),
     ],
 )
@@ -544,10 +558,16 @@ def test_names_and_types_that_are_of_dns_alone(inside: list[str], name: str, kin
 
 
 def test_search_list_counts(inside: list[str], tmp_path: Path) -> None:
-    """The search list of resolv.conf applies, unless the name ends with a dot."""
-    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\nsearch nowhere.test zone.test\n")
+    """The search list of resolv.conf applies, unless the name ends with a dot. What makes no name is left out."""
+    (tmp_path / "resolv.conf").write_text(f"nameserver 127.0.0.1\nsearch nowhere.test a..b {'x' * 64} zone.test\n")
     script = 'mount --bind "$1" /etc/resolv.conf; shift; exec "$@"'
     beside = [*inside, "unshare", "-m", "sh", "-ec", script, "sh", str(tmp_path / "resolv.conf")]
-    done = netkit("resolve", "four", "nosuch", "four.", "--type", "A", wrapper=beside)
+    long = ".".join(["x" * 60] * 4)
+    done = netkit("resolve", "four", "nosuch", "four.", long, "--type", "A", wrapper=beside)
     assert (done.code, done.out) == (6, b"four\t192.0.2.4\n")
-    assert re.findall("cannot resolve (.*): ", done.err) == ["nosuch", "four."]
+    assert re.findall("cannot resolve (.*): ", done.err) == ["nosuch", "four.", long]
+    other = netkit("resolve", "four", "--type", "AAAA", wrapper=beside)
+    assert (other.code, other.err.partition(" (")[0]) == (
+        6,
+        "netkit resolve: cannot resolve four.zone.test: no AAAA record",
+    )
