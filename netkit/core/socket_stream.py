@@ -196,12 +196,18 @@ class SocketStream:
         self.close()
 
     def _recv_failure(self, error: OSError) -> Failure:
-        return Failure(Exit.RECV, f"receive from {self.name}", error)
+        return Failure(Exit.RECV, f"receive from {self.name}", self._cause(error))
 
     def _send_failure(self, error: OSError) -> Failure:
         if error.errno in _RESETS and not self._reset:
             self._reset = error.errno
-        return Failure(Exit.SEND, f"send to {self.name}", error)
+        return Failure(Exit.SEND, f"send to {self.name}", self._cause(error))
+
+    def _cause(self, error: OSError) -> OSError:
+        """The reset that is known already, in place of an error that only tells that there is no connection."""
+        if self._reset and error.errno in (errno.EPIPE, errno.ENOTCONN):
+            return OSError(self._reset, os.strerror(self._reset))
+        return error
 
 
 def _unacknowledged(sock: socket.socket) -> int:

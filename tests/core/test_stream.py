@@ -259,6 +259,17 @@ async def test_what_came_before_a_reset_is_still_read() -> None:
 
 
 @in_real_time
+async def test_a_reset_that_connecting_has_told_is_the_reason_of_later_failures() -> None:
+    """After connect(2) has returned the reset, the system says only that there is no connection."""
+    stream = SocketStream(socket.socket(), "db:1", reset=errno.ECONNRESET)
+    for call in (stream.recv, lambda: stream.send(b"x")):
+        with pytest.raises(Failure) as caught:
+            await call()
+        assert (caught.value.errno, caught.value.reason) == (errno.ECONNRESET, "connection reset by peer")
+    stream.close()
+
+
+@in_real_time
 async def test_a_failure_names_the_stream_and_the_reason() -> None:
     """The message says what was being done, with which peer, and why it failed."""
     client, served = tcp_sockets()
