@@ -58,6 +58,19 @@ SCENES = {
 }
 
 
+@pytest.mark.parametrize(
+    ("named", "first", "more"), [(True, "db0:1 (connection refused)", 15), (False, "db13:1 (closed by the peer", 2)]
+)
+def test_what_a_failure_names(named: bool, first: str, more: int) -> None:
+    """It names ten ports and the number of the others; below a table, of those alone that are open and fail."""
+    summary = Summary(Check(), take_targets([f"db{number}:1" for number in range(25)]))
+    for number in range(25):
+        summary.note(Result(f"db{number}", 1, "tcp", REFUSED if number < 13 else WRONG, number=number))
+    failure = summary.failure(1.0, named=named)
+    names = str(failure).partition("; not as wanted: ")[2].split("), ")
+    assert (len(names), names[0].startswith(first.rstrip(")")), names[-1]) == (11, True, f"and {more} more")
+
+
 @pytest.mark.fault("forged lines of a log")
 @pytest.mark.parametrize("form", ["text", "json", "tap", "junit", "github"])
 @pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)

@@ -158,6 +158,8 @@ class Summary:
         }
         self._exits: set[Exit] = set()
         self._missing: list[Result] = []  # the first ports that are not as wanted, without those of groups
+        self._failing: list[Result] = []  # the first of these that have the wanted state
+        self._number_failing = 0
 
     @property
     def enough(self) -> bool:
@@ -197,8 +199,12 @@ class Summary:
                 group.reason = probe.verdict
         else:
             self._exits.add(probe.exit)
-            if len(self._missing) <= _MAX_NAMED:
+            if len(self._missing) < _MAX_NAMED:
                 self._missing.append(result)
+            if probe.state == self.wanted:
+                self._number_failing += 1
+                if len(self._failing) < _MAX_NAMED:
+                    self._failing.append(result)
 
     def checked(self, seconds: float, *, waited: bool) -> Checked:
         """The event with the counts; ``waited`` is whether ports were checked repeatedly (--wait)."""
@@ -238,9 +244,11 @@ class Summary:
     def _sentence(self, seconds: float, missed: Sequence[Group], why: Why | None, *, named: bool) -> str:
         """The counts, and the names of the first 10 ports or targets that are not as wanted."""
         said = self.checked(seconds, waited=why is not None).text
-        many: list[Result | Group] = sorted([*self._missing, *missed], key=lambda each: each.number)
+        missing, number = self._missing, self.expected - self.met
         if why is None and not named:
-            many = [each for each in many if (each.reason if isinstance(each, Group) else self._is_wanted(each))]
+            missing, missed = self._failing, [group for group in missed if group.reason]
+            number = self._number_failing + len(missed)
+        many: list[Result | Group] = sorted([*missing, *missed], key=lambda each: each.number)
         if not many or (why is None and len(missed) == len(many) == 1 and not missed[0].reason):
             return said
         names = []
@@ -248,13 +256,10 @@ class Summary:
             name, reason = each.missed()
             reason = why(each) if why else reason
             names.append(f"{name} ({reason})" if reason else name)
-        more = (self.expected - self.met if named or why else len(many)) - len(names)
+        more = number - len(names)
         rest = [f"and {more} more"] if more > 0 and not self.any_port else []
         what = "as wanted" if why is None else "closed" if self.wanted == CLOSED else "ready"
         return f"{said}; not {what}: {', '.join(names + rest)}"
-
-    def _is_wanted(self, result: Result) -> bool:
-        return result.probe.state == self.wanted
 
     def _hint(self, exit: Exit) -> str:
         if self.wanted == CLOSED:
