@@ -41,7 +41,7 @@ class Scene(NamedTuple):
         text = writer.begin()
         ports = [(number, target, port) for number, target in enumerate(targets) for port in target.ports]
         for (number, target, port), probe in zip(ports, self.probes, strict=True):
-            result = Result(target.place, port or None, target.protocol, probe, word=target.word, number=number)
+            result = Result(target.place, port or None, target.protocol, probe, target.tls, target.word, number)
             summary.note(result)
             text += writer.write(result)
         return text + "".join(writer.end(summary.failure(1.0)))
@@ -54,6 +54,7 @@ SCENES = {
     "none": Scene("db:1,2", (REFUSED, REFUSED), 3, 1, 2, any_port=True),
     "names": Scene("unix:/run/a\n\x1b[31m\udcff grpc://db/a\n::error::forged", (REFUSED, REFUSED), 2, 2),
     "directive": Scene(r"unix:/run/#todo\#todo", (REFUSED,), 1, 1),
+    "secured": Scene("::1 443 tls:[::1]:443", (READY, REFUSED), 2, 1),
     "groups": Scene("db:1,2 db:3,4 db:5", (REFUSED, READY, REFUSED, REFUSED, READY), 6, 1, 3),
 }
 
@@ -84,7 +85,7 @@ def test_reports_are_printable(scene: Scene, form: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "tests"),
-    [("banner", 1), ("all", 3), ("any", 1), ("none", 1), ("names", 2), ("directive", 1), ("groups", 3)],
+    [("banner", 1), ("all", 3), ("any", 1), ("none", 1), ("names", 2), ("directive", 1), ("secured", 2), ("groups", 3)],
 )
 def test_tap(name: str, tests: int, tmp_path: Path) -> None:
     """prove counts the tests and failures correctly: one test for each port, or for a target of several."""
@@ -107,6 +108,7 @@ def test_junit(scene: Scene) -> None:
     assert found == (scene.cases, scene.failures, scene.skipped)
     counts = {"tests": scene.cases, "failures": scene.failures, "errors": 0, "skipped": scene.skipped}
     assert suite.attrib == {"name": "netkit portcheck", **{name: str(count) for name, count in counts.items()}}
+    assert len({case.attrib["name"] for case in cases}) == len(cases)
     for case in cases:
         assert case.attrib.keys() == {"classname", "name", "time"} and float(case.attrib["time"]) >= 0
     assert all(failure.attrib.keys() == {"type", "message"} for failure in failures)
@@ -118,6 +120,11 @@ def test_github() -> None:
     assert lines[1:] == [f"::error title=db%3A{port}/tcp closed::connection refused" for port in (2, 3)]
     assert lines[0].startswith("::error title=db%3A1/tcp open::closed by the peer before a match: ")
     assert "##[" not in lines[0] and "%250A" in lines[0]
+    assert (
+        SCENES["secured"]
+        .report("github")
+        .endswith("::error title=tls%3A[%3A%3A1]%3A443/tcp closed::connection refused\n")
+    )
     *ports, last = SCENES["groups"].report("github").splitlines()
     assert last == "::error title=db%3A3%2C4::no port is as wanted"
     assert [line.partition("\t")[0] for line in ports] == ["db"] * 5 and "##[" not in "".join(ports)

@@ -69,8 +69,8 @@ def colour(probe: ProbeResult) -> str:
 
 
 def port_name(result: Result) -> str:
-    """The port of a result: ``db:5432/tcp``, or the target as typed if that says more."""
-    return printable(result.word) or f"{result.host}:{result.port}/{result.protocol}"
+    """The port of a result: ``db:5432/tcp``, ``tls:[::1]:443/tcp``, or the target as typed if that says more."""
+    return printable(result.word) or f"{result}/{result.protocol}"
 
 
 def detail(result: Result) -> str:
