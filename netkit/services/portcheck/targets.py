@@ -175,6 +175,8 @@ def _service(word: str, scheme: str, rest: str, protocol: Protocol, tls: bool) -
     probe = PROBES[scheme]
     authority, _, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
     place = authority.rpartition("@")[2]
+    if "," in place:  # as in URLs of MongoDB and PostgreSQL
+        raise Invalid(f"target {without_password(word)!r} has several hosts: write a URL for each")
     try:
         endpoint = parse_place(place, probe.port)
     except Invalid as error:
