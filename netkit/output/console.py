@@ -97,10 +97,13 @@ def emit(event: str, **fields: Any) -> None:
     _write_line(record(event, program.removeprefix("netkit "), **fields))
 
 
-def tell_failure(failure: Failure, verbosity: Verbosity | None = None) -> None:
-    """Write a failure to stderr as JSON, or else, unless ``quiet``, as a line, with its hint on a terminal."""
+def tell_failure(failure: Failure, verbosity: Verbosity | None = None, **about: object) -> None:
+    """Write a failure to stderr as JSON, with fields ``about`` it, or unless ``quiet`` as a line.
+
+    On a terminal its hint follows.
+    """
     if verbosity is not None and verbosity.json:
-        emit("error", **failed(failure))
+        emit("error", **about, **failed(failure))
     elif verbosity is None or not verbosity.quiet:
         say(f"{program}: {failure}")
         if failure.hint:

@@ -22,7 +22,7 @@ async def write(words: Sequence[str], how: Query, view: View, verbosity: Verbosi
     def note(outcome: Outcome) -> None:
         if isinstance(outcome.result, Failure):
             failures.setdefault(outcome.result.exit, outcome.result)
-            tell_failure(outcome.result, verbosity)
+            tell_failure(outcome.result, verbosity, host=outcome.name)
         elif verbosity.json:
             stdout.write(_json(outcome.result))
         elif drawn:

@@ -116,7 +116,9 @@ def parse_query(
     how = how._replace(expected=tuple(map(Expected, expected, forms)))
     for word in words:
         if word != "-":
-            check(word, how)
+            host = check(word, how)
+            if how.family and how.port is None and family_of(host) is not None:
+                raise Invalid(f"host {host!r} is an address, whose name is of no family: leave out -4 and -6")
     return how
 
 

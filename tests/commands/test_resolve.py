@@ -254,6 +254,9 @@ def test_json(inside: list[str]) -> None:
     }
     [told] = map(json.loads, lines(netkit("resolve", "192.0.2.9", "--service", "www", "--json")))
     assert (told["address"], told["port"], told["family"]) == ("192.0.2.9", 80, "ipv4")
+    done = netkit("resolve", "nosuch.zone.test", "-", *SERVER, "--json", wrapper=inside, input=b"no.zone.test")
+    failures = [json.loads(line) for line in done.err.splitlines()]
+    assert [(each["host"], each["exit_code"]) for each in failures] == [("nosuch.zone.test", 6), ("no.zone.test", 6)]
 
 
 def test_strings_of_a_record_in_json(inside: list[str]) -> None:
@@ -498,6 +501,7 @@ def test_stream_that_ends_early_is_8() -> None:
         (["x", "--type", "AXFR"], "type 'AXFR' is no type of record"),
         (["x", "--type", ""], "type '' is none of DNS"),
         (["127.0.0.1", "--type", "MX"], "is an address, and has no MX record"),
+        (["127.0.0.1", "-6"], "host '127.0.0.1' is an address, whose name is of no family: leave out -4 and -6"),
         (["x", "--service", "nosuch"], "neither a number nor a known service"),
         (["x", "--server", "tls:tls:127.0.0.1"], "says tls: twice"),
         (["x", "--server", "tls:unix:/run/x"], "is a unix socket"),
