@@ -112,7 +112,7 @@ class _Way:
             return [target]
         with self._limit.during(f"resolve {target.host}"):
             found = await lookup(target, proxy.family, numeric=self._how.numeric, observe=self._observe)
-        return [Endpoint(address.host, target.port) for address in interleave(found)]
+        return [Endpoint(address.sockaddr[0], target.port) for address in interleave(found)]  # no proxy knows our zones
 
     async def _ask(self, stream: Connection, proxy: Proxy, target: Endpoint, action: str) -> Connection:
         """Do the proxy's handshake for ``target``, and restart the counts of the stream."""
