@@ -117,6 +117,16 @@ def test_a_name_without_an_address_is_unknown() -> None:
     assert "1 of 2 open in " in found.err and "not as wanted: nosuch.invalid:7 (name not found)" in found.err
 
 
+def test_a_machine_without_ipv6() -> None:
+    """Its ::1, which localhost may have all the same, changes no verdict about 127.0.0.1."""
+    without = separate("ip link set lo up", "echo 1 > /proc/sys/net/ipv6/conf/lo/disable_ipv6")
+    for options in ([], ["--udp"]):
+        found = netkit("portcheck", ":9", "--closed", *options, wrapper=without)
+        assert (found.code, rows(found)[0][2:4]) == (0, ["127.0.0.1", "closed"])
+    alone = netkit("portcheck", "::1", "9", "--closed", wrapper=without)
+    assert (alone.code, rows(alone)[0][3]) == (7, "unreachable")
+
+
 def test_few_descriptors_change_no_verdict() -> None:
     """With few descriptors the check takes longer, with the same results."""
     with (

@@ -52,7 +52,8 @@ class ProbeResult(NamedTuple):
 
     ``seconds`` is how long it took. ``data`` is what the port sent, for the banner. ``secured`` is set after a
     successful TLS handshake, ``certificates``, in DER, if the port has sent some, acceptable or not. ``hint`` is what
-    to try. ``ready`` is the answer of a readiness probe, None if there was none.
+    to try. ``ready`` is the answer of a readiness probe, None if there was none. ``absent``: this machine itself does
+    not have the address, ::1, as it is without IPv6.
     """
 
     state: str
@@ -65,6 +66,7 @@ class ProbeResult(NamedTuple):
     certificates: tuple[bytes, ...] = ()
     hint: str = ""
     ready: bool | None = None
+    absent: bool = False
 
     @property
     def verdict(self) -> str:
@@ -75,7 +77,8 @@ class ProbeResult(NamedTuple):
 
 
 def combined(probes: Sequence[ProbeResult]) -> ProbeResult:
-    """Combine the results for several addresses: the one that counts, with the reasons of all."""
+    """Combine the results for several addresses: the one that counts, with the reasons of all that there are."""
+    probes = [probe for probe in probes if not probe.absent] or probes
     chosen = min(probes, key=lambda probe: _RANK.index(probe.state))
     reasons: dict[str, list[str]] = {}
     for probe in probes:

@@ -31,6 +31,7 @@ _UDP_TRIES = 3  # datagrams to a silent port, spread over the timeout
 _REJECTION = 0.2  # s that a TLS 1.3 server has at least to reject our certificate, or the lack of one
 _MAX_BANNER = 256  # bytes
 _DAY = 86400.0  # s
+_NO_IPV6 = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # a machine without IPv6, where nobody can listen on ::1
 _NOBODY = (errno.ECONNREFUSED, errno.ENOENT)  # ENOENT: there is no such unix socket
 
 Securing = Callable[[str, Observer, tuple[str, ...]], list[Layer]]
@@ -93,7 +94,8 @@ class Prober:
                 return self._silent(FILTERED), None
             if code in _NOBODY:
                 return self._closed(_reason(code)), None
-            return self._found(UNREACHABLE, _reason(code), Exit.CONNECT), None
+            absent = code in _NO_IPV6 and self._host == "::1"
+            return self._found(UNREACHABLE, _reason(code), Exit.CONNECT)._replace(absent=absent), None
 
     def _not_through(self, failure: Failure) -> ProbeResult:
         """The result if a proxy did not connect us: the state that it reports, or UNKNOWN if it does not tell one."""
