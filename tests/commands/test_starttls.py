@@ -218,6 +218,22 @@ def test_portcheck_says_why() -> None:
     assert b"\topen\t" in done.out and b"it does not offer TLS" in done.out
 
 
+@pytest.mark.parametrize("words", [b"", b"220 ready\r\n"])
+def test_a_port_that_resets_before_tls(words: bytes) -> None:
+    """A reset amid the dialogue is a wrong answer, as an end is."""
+
+    def serve(client: socket.socket) -> None:
+        client.sendall(words)
+        if words:
+            client.recv(100)
+        reset(client)
+
+    with peer(serve) as server:
+        done = netkit("portcheck", server.address, "--starttls", "smtp")
+    assert (done.code, done.out.split(b"\t")[3:6:2]) == (8, [b"open", b"connection reset by peer\n"])
+    assert "open: connection reset by peer (127.0.0.1, after " in done.err
+
+
 def test_a_relay_resets_the_client_of_a_server_that_refuses() -> None:
     """If the target refuses STARTTLS, a relay resets its client, and one line says why."""
 

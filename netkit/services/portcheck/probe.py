@@ -215,7 +215,9 @@ class Prober:
             return found._replace(reason="no TLS handshake in time", exit=Exit.TIMEOUT), stream
         except Failure as failure:
             shown = seen[0].certificates if seen else ()
-            found = found._replace(reason=failure.reason, exit=failure.exit, certificates=shown, hint=failure.hint)
+            # A reset amid a plain dialogue is no failure of TLS.
+            exit = Exit.PROTOCOL if failure.exit in (Exit.SEND, Exit.RECV) else failure.exit
+            found = found._replace(reason=failure.reason, exit=exit, certificates=shown, hint=failure.hint)
             return found, stream
         [event] = seen
         assert isinstance(event, Secured)
