@@ -141,14 +141,20 @@ def needs_attributes(folder: Path) -> None:
     ("first", "condition"), [([WHOLE], b'"v1"'), ([CUT, rest(HALF)], b'"v1"'), ([STAMPED], OLD.encode())], ids=range(3)
 )
 def test_a_file_that_is_whole(path: Path, first: list[bytes], condition: bytes) -> None:
-    """--resume of a complete file asks whether it has changed: if not it is kept, otherwise it is refused."""
+    """--resume of a complete file asks whether it has changed: if not it is kept, otherwise it is refused.
+
+    A server that does not know the condition sends all of it again.
+    """
     needs_attributes(path.parent)
     for sent in first:
         fetch(path, sent)
     before = path.stat()
-    assert fetch(path, SAME) == (Exit.OK, "", [condition])
-    assert path.stat() == before
-    for other in (answer(b"new"), SAME[:-2] + b'ETag: "v2"\r\nLast-Modified: now\r\n\r\n'):
+    again = STAMPED if first == [STAMPED] else WHOLE
+    for same in (SAME, again):
+        assert fetch(path, same) == (Exit.OK, "", [condition])
+        assert path.stat() == before
+    changed = SAME[:-2] + b'ETag: "v2"\r\nLast-Modified: now\r\n\r\n'
+    for other in (answer(b"new"), again.replace(b" 200000", b" 200001"), changed):
         refused = fetch(path, other)
         assert (refused.exit, refused.conditions) == (Exit.WRITE, [condition])
         assert "the server has another version" in refused.said

@@ -188,7 +188,7 @@ class Fetch:
         if outcome is None and not exchange.asked:
             detail = f"after {exchange.offered} bytes"
             raise Failure(Exit.SEND, f"send to {stream.name}", "it answered before the end of the body", detail=detail)
-        if outcome is not None and exchange.may_leave_open:
+        if exchange.may_leave_open:
             await _skip(exchange)
         if not exchange.leaves_open:
             await how.connections.close()
@@ -240,6 +240,8 @@ class Fetch:
         """Write the response to its place."""
         sink = self._place.open(head)
         self._body = exchange
+        if sink is None:
+            return
         body: Connection = exchange
         if self._asked.compressed:
             from netkit.protocols.content_coding import decoded

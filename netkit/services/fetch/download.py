@@ -18,7 +18,6 @@ from netkit.core.stdio import FileStream
 from netkit.core.stream import Stream
 from netkit.protocols.http import NOT_MODIFIED, OK, PARTIAL_CONTENT, UNSATISFIABLE, Head
 from netkit.services.fetch.places import Place
-from netkit.services.join import Terminal
 
 # A valid value of ETag or Last-Modified.
 _VALIDATOR = re.compile(r"[!-~\xa0-\xff]([ -~\xa0-\xff]*[!-~\xa0-\xff])?")
@@ -127,10 +126,10 @@ class Download(Place):
         self.before = 0
         return False
 
-    def open(self, head: Head) -> Stream:
+    def open(self, head: Head) -> Stream | None:
         self._unchanged = head.status == NOT_MODIFIED
         if self._unchanged:
-            return Terminal(reads=False, writes=False)
+            return None
         if head.status != PARTIAL_CONTENT:
             self.before = 0
         self._begun = True

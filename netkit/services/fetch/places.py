@@ -45,8 +45,8 @@ class Place:
         """
         return True
 
-    def open(self, head: Head) -> Stream:
-        """Return the stream to which the response is to be written."""
+    def open(self, head: Head) -> Stream | None:
+        """Return the stream to which the response is to be written; None if it is not needed, and need not be read."""
         raise NotImplementedError
 
     def rest(self) -> "Place | None":

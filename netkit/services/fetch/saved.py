@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.stream import Stream
-from netkit.protocols.http import NOT_MODIFIED, PARTIAL_CONTENT, UNSATISFIABLE, Head
+from netkit.protocols.http import NOT_MODIFIED, OK, PARTIAL_CONTENT, UNSATISFIABLE, Head
 from netkit.services.fetch.asked import Asked
 from netkit.services.fetch.download import Download, Version, noted_version, part_of, range_of
 from netkit.services.fetch.places import Place
@@ -65,15 +65,23 @@ class Existing(Place):
         return [(name, (self._known.validator or "").encode("latin-1"))]
 
     def fits(self, head: Head) -> bool:
-        """True if the version is still the same. Raises Failure WRITE if the server has another one."""
+        """True if the version is still the same. Raises Failure WRITE if the server has another one.
+
+        A server that does not know the condition sends all of it, whose version and length are then compared.
+        """
         told = head.get("last-modified" if self._known.tag is None else "etag")
-        if head.status != NOT_MODIFIED or told not in (None, self._known.validator):
+        if head.status == NOT_MODIFIED:
+            same = told in (None, self._known.validator)
+        else:
+            length = head.get("content-length")
+            same = head.status == OK and told == self._known.validator and length in (None, str(self._known.size))
+        if not same:
             reason = "it exists, and the server has another version"
             raise Failure(Exit.WRITE, f"write {self._path}", reason, hint="--force replaces it")
         return True
 
-    def open(self, head: Head) -> Stream:
-        return Terminal(reads=False, writes=False)
+    def open(self, head: Head) -> None:
+        return None
 
 
 class Foreign(Place):
