@@ -150,6 +150,7 @@ class Exchange(Wrapped):
             parts += h11.Data(data=body or b""), h11.EndOfMessage()
         self._request = b"".join(self._http.send(part) or b"" for part in parts)
         self.offered = len(self._request)
+        self.asked = False  # whether the whole request was given to the connection
         self._plain = False  # whether the body is read from the connection directly, without h11
         self._overfull = False  # whether bytes came after the body
         self._held = memoryview(b"")  # bytes that came with the head, or are still to be given to h11
@@ -170,6 +171,7 @@ class Exchange(Wrapped):
             await self._stream.send(self._request)
             if self.upload is not None:
                 await self._send(*self.upload)
+            self.asked = True
         except Failure as failure:
             if failure.exit is Exit.READ:
                 raise
@@ -201,15 +203,10 @@ class Exchange(Wrapped):
         await self._stream.send(data)
 
     @property
-    def asked(self) -> bool:
-        """Whether the whole request was given to the connection."""
-        return self._http.our_state in (h11.DONE, h11.MUST_CLOSE)
-
-    @property
     def may_leave_open(self) -> bool:
-        """Whether the connection could be used again after this exchange, by what its head says."""
+        """Whether the connection could be used again after this exchange, by its request and its head."""
         has_end = self.left is not None or not self._plain
-        return has_end and self._http.our_state is h11.DONE
+        return has_end and self.asked and self._http.our_state is h11.DONE
 
     @property
     def leaves_open(self) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import PATIENCE, free_port, netkit, peer, read_all, reset, running
+from tests.support.certificates import Pki
 from tests.support.data import DATA, check_same, files
 from tests.support.processes import feed, sound
 from tests.support.sites import answer, fetch, site
@@ -144,6 +145,12 @@ def test_a_server_that_comes_later() -> None:
         with site(DONE, port=port) as web:
             assert process.wait() == 0
     assert [got.body for got in web.got] == [b"hello"]
+
+
+def test_a_server_that_leaves_tls_without_a_word(pki: Pki) -> None:
+    """A TLS server that ends the connection without close_notify, and without an answer, is asked again."""
+    with site(lambda sock: os.close(sock.detach()), DONE, context=pki.server()) as web:
+        assert fetch(web.url, "--cafile", pki.ca, "--wait", "20s").out == b"done"
 
 
 def test_a_pipe_is_sent_only_once() -> None:

@@ -1,15 +1,21 @@
 """What ``fetch`` requests, and over which connection: redirects, retries and several URLs, in memory."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from netkit.core.errors import Exit
+from netkit.core.errors import Exit, Failure
+from netkit.core.kernel import Group, sleep
+from netkit.core.stream import Connection
 from netkit.protocols.http import Head
-from netkit.protocols.url import parse
+from netkit.protocols.url import Url, parse
 from netkit.services.fetch.asked import Asked
+from netkit.services.fetch.data_file import DataFile
 from netkit.services.fetch.places import Place
+from tests.memory import CAPACITY, MemoryStream, acknowledging_pair
 from tests.support.fetching import HANG_UP, SILENT, Web, fetch_from
 from tests.support.sites import answer, redirect
 
@@ -89,7 +95,10 @@ def fetched(answers: list[bytes | None], asked: dict[str, Any]) -> tuple[list[st
         # if it ends as it is used again, the request is repeated; a POST could not be
         ([DONE, HANG_UP, DONE], {"urls": "http://h/ http://h/"}, ["1 GET /"] * 2 + ["2 GET /"], b"donedone", Exit.OK),
         ([DONE] * 2, {"urls": "http://h/ " * 2, "method": "POST"}, ["1 POST /", "2 POST /"], b"donedone", Exit.OK),
-        # silence
+        # silence, of which a pause before the request is no part, and which is no end
+        ([answer(b"", "503 No"), DONE], {"retry": 1, "idle_timeout": 0.5}, ["1 GET /"] * 2, b"done", Exit.OK),
+        ([DONE, SILENT], {"urls": "http://h/ " * 2, "idle_timeout": 5.0}, ["1 GET /"] * 2, b"done", Exit.TIMEOUT),
+        ([DONE, SILENT], {"urls": "http://h/ " * 2, "wait": 5.0}, ["1 GET /"] * 2, b"done", Exit.TIMEOUT),
         ([SILENT], {"idle_timeout": 5.0}, ["1 GET /"], b"", Exit.TIMEOUT),
         ([SILENT], {"wait": 5.0}, ["1 GET /"], b"", Exit.TIMEOUT),
         ([answer(b"some", length=5)], {"idle_timeout": 5.0}, ["1 GET /"], b"some", Exit.TIMEOUT),
@@ -107,3 +116,60 @@ def test_max_size(framing: bytes, size: int) -> None:
     written = b"" if framing is LENGTH else b"don"
     end = (b"done", Exit.OK) if size == 4 else (written, Exit.TOO_BIG)
     assert fetched([b"HTTP/1.1 200 OK\r\n" + framing], {"max_size": size})[1:] == end
+
+
+class Hasty(Web):
+    """A server that answers on its first connection at once, and reads nothing there."""
+
+    async def _serve(self, stream: MemoryStream, number: int) -> None:
+        if number == 1:
+            await stream.send(next(self._answers) or b"")
+        else:
+            await super()._serve(stream, number)
+
+
+def test_a_request_that_was_not_sent_whole_ends_its_connection() -> None:
+    """If the answer to a long request leads elsewhere, the next request does not come amid the rest of its body."""
+    asked = Asked("POST", url=parse("http://h/"), body=bytes(2 * CAPACITY), idle_timeout=5.0)
+    web, place = Hasty([redirect("/x", 303), DONE]), Written()
+    assert fetch_from(web, [(asked, nullcontext(place))]) == []
+    assert (web.got, place.data) == (["2 GET /x"], b"done")
+
+
+class Slow(Web):
+    """A server that reads 16 KiB of a request every 0.5 s, answers after ``size`` bytes, and stops after ``most``."""
+
+    def __init__(self, size: int, most: int) -> None:
+        super().__init__([])
+        self._size, self._most = size, most
+
+    async def dial(self, url: Url, own: bool, group: Group, patience: float | None) -> Connection:
+        """Connect to the server."""
+        ours, theirs = acknowledging_pair()
+        group.start_soon(self._serve(theirs, 1))
+        return ours  # type: ignore[return-value]
+
+    async def _serve(self, stream: MemoryStream, number: int) -> None:
+        with suppress(Failure):
+            while stream.counts.received < min(self._size, self._most):
+                await stream.recv()
+                await sleep(0.5)
+            if self._size < self._most:
+                await stream.send(DONE)
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_server_that_takes_a_body_is_not_silent(tmp_path: Path, stops: bool) -> None:
+    """--wait lets a server take a body for longer than that, but not if it stops to."""
+    size = 8 * CAPACITY
+    path = tmp_path / "file"
+    path.write_bytes(bytes(size))
+    web, place = Slow(size, size // 2 if stops else size * 2), Written()
+
+    def wanted() -> Iterator[tuple[Asked, AbstractContextManager[Place]]]:
+        yield Asked("PUT", url=parse("http://h/"), body=DataFile(file.fileno(), "file")), nullcontext(place)
+
+    with path.open("rb") as file:
+        failures = fetch_from(web, wanted(), wait=2.0)
+    assert [failure.exit for failure in failures] == ([Exit.TIMEOUT] if stops else [])
+    assert place.data == (b"" if stops else b"done")

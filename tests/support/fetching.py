@@ -1,6 +1,6 @@
 """Fetching from a web server in memory, on a clock that jumps."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 
 import h11
@@ -66,7 +66,7 @@ class Web:
 
 def fetch_from(
     web: Web,
-    wanted: Sequence[tuple[Asked, AbstractContextManager[Place]]],
+    wanted: Iterable[tuple[Asked, AbstractContextManager[Place]]],
     retry: int | None = None,
     wait: float | None = None,
 ) -> list[Failure]:

@@ -8,7 +8,7 @@ from netkit.core.connection import acknowledged, with_idle_timeout
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Answered, Forwarded, Observer, Redirected
 from netkit.core.flow import Flow, Transfer
-from netkit.core.kernel import DeadlineExceeded, Group, Task, deadline, now
+from netkit.core.kernel import DeadlineExceeded, Group, Task, deadline, now, sleep
 from netkit.core.pump import PROMOTED_AFTER
 from netkit.core.record import Record
 from netkit.core.relay import classify
@@ -21,7 +21,7 @@ from netkit.protocols.url import Url
 from netkit.services.fetch.asked import Asked
 from netkit.services.fetch.connections import Connections
 from netkit.services.fetch.places import Place
-from netkit.services.fetch.retry import BUSY, NO_ANSWER, NOT_THERE, Tries, retry_after
+from netkit.services.fetch.retry import BUSY, LEFT, NO_ANSWER, NOT_THERE, Tries, retry_after
 from netkit.services.fetch.timing import Timing
 from netkit.services.progress import Show, Tell
 
@@ -130,7 +130,7 @@ class Fetch:
                 outcome = await self._take(step, own)
             except Failure as failure:
                 self._how.connections.cut(failure)
-                if self._is_stale(step):
+                if self._is_stale(failure, step):
                     continue
                 if not self._may_help(failure, step):
                     raise
@@ -139,9 +139,10 @@ class Fetch:
                 return outcome
             await self._tries.again(*outcome)
 
-    def _is_stale(self, step: Asked) -> bool:
+    def _is_stale(self, failure: Failure, step: Asked) -> bool:
         """Whether the server has probably closed a kept connection just when the request was sent."""
-        return self._how.connections.was_reused and self._is_silent and step.is_repeatable
+        has_left = self._is_silent and failure.exit in LEFT
+        return self._how.connections.was_reused and has_left and step.is_repeatable
 
     def _may_help(self, failure: Failure, step: Asked) -> bool:
         """Whether the request may be sent again after a failure: it may help, and is safe."""
@@ -169,7 +170,7 @@ class Fetch:
             nonlocal outcome
             async with Group() as group:
                 asking = group.start_soon(exchange.ask())
-                outcome = await self._answer(exchange, step)
+                outcome = await self._answer(exchange, stream, step)
                 if outcome is None:
                     await _taken(exchange, stream, asking, before)
                 group.cancel()
@@ -194,10 +195,10 @@ class Fetch:
             await how.connections.close()
         return outcome
 
-    async def _answer(self, exchange: Exchange, step: Asked) -> Asked | _Busy | None:
+    async def _answer(self, exchange: Exchange, stream: Connection, step: Asked) -> Asked | _Busy | None:
         """Handle the response; return the next request, if any, as ``_take`` does."""
         asked, place = self._asked, self._place
-        head = await self._head(exchange)
+        head = await self._head(exchange, stream)
         length = head.get("content-length")
         size = None if length is None else int(length)
         self._how.observe(Answered(str(step.url), head.status, head.reason, size, head.get("content-type")))
@@ -226,22 +227,22 @@ class Fetch:
         self._place = rest
         return step
 
-    async def _head(self, exchange: Exchange) -> Head:
+    async def _head(self, exchange: Exchange, stream: Connection) -> Head:
         """Receive the head. Raises Failure TIMEOUT when the time for retries is over."""
-        try:
-            with deadline(self._tries.until):
-                head = await exchange.head()
-        except DeadlineExceeded:
-            raise Failure(Exit.TIMEOUT, f"fetch {exchange.name}", "no answer came") from None
+        async with Group() as group:
+            if self._tries.until is not None:
+                group.start_soon(_too_late(exchange, stream, self._tries.until))
+            head = await exchange.head()
+            group.cancel()
         self._how.timing.note("first_byte")
         return head
 
     async def _write(self, exchange: Exchange, head: Head) -> None:
         """Write the response to its place."""
         sink = self._place.open(head)
-        self._body = exchange
         if sink is None:
             return
+        self._body = exchange
         body: Connection = exchange
         if self._asked.compressed:
             from netkit.protocols.content_coding import decoded
@@ -319,6 +320,21 @@ async def _taken(exchange: Exchange, stream: Connection, asking: Task, before: i
     if taken < exchange.offered:
         detail = f"{exchange.offered - taken} of {exchange.offered} bytes not acknowledged"
         raise Failure(Exit.SEND, f"send to {stream.name}", "it answered, and took no more", detail=detail)
+
+
+async def _too_late(exchange: Exchange, stream: Connection, until: float) -> None:
+    """Raise Failure TIMEOUT at ``until`` of the kernel's clock, or once the server takes no more of the upload."""
+
+    def taken() -> int:
+        return stream.counts.sent - stream.unacknowledged()
+
+    await sleep(max(until - _PATIENCE - now(), 0))
+    before = taken()
+    await sleep(max(until - now(), 0))
+    while exchange.upload is not None and before < (after := taken()):
+        before = after
+        await sleep(_PATIENCE)
+    raise Failure(Exit.TIMEOUT, f"fetch {exchange.name}", "no answer came")
 
 
 async def _skip(exchange: Exchange) -> None:

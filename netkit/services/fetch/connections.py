@@ -37,6 +37,7 @@ class Connections:
         server = (url.origin, own)
         self.was_reused = may_reuse and self._server == server and await self._is_usable()
         if self._stream is not None and self.was_reused:
+            self._stream.counts.moved_at = now()  # it was not silent for as long as it was not used
             return self._stream
         await self.close()
         self._begun = now()
