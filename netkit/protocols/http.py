@@ -93,6 +93,10 @@ class Head(NamedTuple):
         """The value of the first field with this lower-case name, decoded as Latin-1; None if there is none."""
         return next((value.decode("latin-1") for key, value in self.fields if key == name.encode()), None)
 
+    def combined(self, name: str) -> str:
+        """The values of all fields with this name as one list (RFC 9110, section 5.3); "" if there is none."""
+        return ", ".join(value.decode("latin-1") for key, value in self.fields if key == name.encode())
+
     def date(self, name: str) -> float | None:
         """A field with a date, in seconds since 1970; None if it is missing or malformed (RFC 9110, section 5.6.7)."""
         from email.utils import parsedate_to_datetime  # it takes 7 ms to load, and most answers are read without dates

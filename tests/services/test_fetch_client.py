@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
+from gzip import compress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.support.sites import answer, redirect
 BUSY = answer(b"busy", "503 Service Unavailable", Retry_After="0")
 DONE = answer(b"done")
 PART = answer(b"done", "206 Partial Content", Content_Range="bytes 0-3/9")
+TWICE = answer(compress(compress(b"done")), Content_Encoding="gzip\r\nContent-Encoding: gzip")
 LENGTH, TO_THE_END = b"Content-Length: 4\r\n\r\ndone", b"Connection: close\r\n\r\ndone"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n4\r\ndone\r\n0\r\n\r\n"
 FORM = {"body": b"body", "fields": (("Content-Type", b"text/plain"),)}
@@ -71,6 +73,8 @@ def fetched(answers: list[bytes | None], asked: dict[str, Any]) -> tuple[list[st
         # a part is an answer only to Range
         ([PART], {}, ["1 GET /"], b"", Exit.PROTOCOL),
         ([PART], {"fields": (("Range", b"bytes=0-3"),)}, ["1 GET /"], b"done", Exit.OK),
+        # two fields are one list
+        ([TWICE], {"compressed": True}, ["1 GET /"], b"done", Exit.OK),
         # what is busy is asked again; after the last try the answer counts
         ([BUSY, answer(b"", "429 Too Many"), DONE], {"retry": 2}, ["1 GET /"] * 3, b"done", Exit.OK),
         ([BUSY, BUSY], {"retry": 1}, ["1 GET /"] * 2, b"busy", Exit.OK),

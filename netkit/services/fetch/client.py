@@ -247,7 +247,7 @@ class Fetch:
         if self._asked.compressed:
             from netkit.protocols.content_coding import decoded
 
-            body = decoded(exchange, head.get("content-encoding"))
+            body = decoded(exchange, head.combined("content-encoding"))
         if body is exchange:  # not decoded, so its length is that of the file
             self._check_size(sum(filter(None, (self._place.before, exchange.left))))
         if self._asked.include:
