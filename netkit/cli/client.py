@@ -9,7 +9,7 @@ from netkit.cli.layers import NO_LAYERS, LayerOptions
 from netkit.cli.options import AddressOptions, TlsOptions
 from netkit.cli.proxies import ProxyOptions, hops
 from netkit.cli.run import Run
-from netkit.core.errors import Invalid
+from netkit.core.errors import Exit, Failure, Invalid
 from netkit.output.console import Verbosity
 
 if TYPE_CHECKING:
@@ -241,8 +241,10 @@ class UrlDialler:
             connect = through_proxies if self.forwarder(url) is None else to_last_proxy
             way = hops(chain, self._client.tls.cafile, self._client.observe)
             how = how._replace(connect=connect(way))
-            return await self._client.dial(group, self._via or url.endpoint, how)
-        return await self._client.dial(group, self._place(url), how)
+        try:
+            return await self._client.dial(group, url.endpoint if chain else self._place(url), how)
+        except Invalid as error:  # a redirect leads to a name, in spite of --numeric
+            raise Failure(Exit.RESOLVE, f"resolve {url.endpoint.host}", str(error)) from error
 
     def _place(self, url: "Url") -> "Endpoint":
         return self._via or self._resolved.get(url.endpoint, url.endpoint)

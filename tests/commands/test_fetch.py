@@ -181,6 +181,14 @@ def test_redirect_to_https(pki: Pki) -> None:
 # -- unix sockets
 
 
+def test_redirect_to_a_name_with_numeric() -> None:
+    """With -n a redirect to a name is exit code 6, and the next URL is fetched all the same."""
+    with site(redirect("http://localhost:1/"), WHOLE) as web:
+        done = fetch(web.url, web.url, "-n", code=6)
+    assert "cannot resolve localhost: host 'localhost' is a name, and --numeric" in done.err
+    assert len(web.got) == 2
+
+
 def test_unix_sockets(pki: Pki, tmp_path: Path) -> None:
     """--unix-socket takes absolute, relative and abstract paths, also with TLS; Host is that of the URL."""
     name = f"netkit-test-{os.getpid()}"
