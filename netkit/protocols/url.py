@@ -84,12 +84,20 @@ def parse(text: str) -> Url:
 
 
 def follow(base: Url, location: bytes) -> Url:
-    """Resolve the value of a Location field against ``base`` (RFC 3986, section 5.2). Raises Invalid."""
+    """Resolve the value of a Location field against ``base`` (RFC 3986, section 5.2). Raises Invalid.
+
+    The host of ``base`` keeps its zone, which a server does not know: it is not in the Host field.
+    """
     text = location.decode("utf-8", "surrogateescape").replace(" ", "%20")
     if _CONTROL.search(text):
         raise Invalid(f"URL {without_password(text)!r} contains a control character")
     _check_slashes(text)
     reference, _, _ = text.partition("#")
+    bare, zone = (base.endpoint.host or "").partition("%")[::2]
+    if zone:
+        same = rf"((?:[^/?:]+:)?//(?:[^/?]*@)?\[{re.escape(bare)})\]"
+        if match := re.match(same, reference, re.IGNORECASE):
+            reference = f"{match[1]}%25{zone}{reference[match.end() - 1 :]}"
     if _SCHEME.match(reference):
         url = parse(reference)
     elif reference.startswith("//"):
@@ -115,6 +123,7 @@ def parse_resolved(text: str) -> tuple[Endpoint, Endpoint]:
         raise Invalid(f"{text!r} is not HOST:PORT:ADDR, such as example.org:443:192.0.2.7")
     if family_of(bare) is None:
         raise Invalid(f"{address!r} is not an IP address")
+    check_host(bare)  # a link-local one needs a zone
     named = Endpoint(check_host(host).lower(), parse_port(port))
     return named, named._replace(host=bare)
 

@@ -71,6 +71,7 @@ def refused(capfd: pytest.CaptureFixture[str], *words: str) -> str:
         ([URL, "--resolve", "127.0.0.1:80"], "is not HOST:PORT:ADDR"),
         ([URL, "--resolve", "h:80:localhost"], "'localhost' is not an IP address"),
         ([URL, "--resolve", "h:http9:127.0.0.1"], "http9"),
+        ([URL, "--resolve", "h:80:fe80::1"], "needs a zone"),
         ([URL, "--unix-socket", ""], "empty"),
         ([URL, "--unix-socket", "/" + "x" * 200], "longer than"),
         ([URL, "--retry", "-1"], "whole number"),

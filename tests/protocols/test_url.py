@@ -271,9 +271,20 @@ def test_a_zone_is_named_as_it_is() -> None:
     assert parse("http://[FE80::1%25enP2p1s0]/").endpoint.host == "fe80::1%enP2p1s0"
 
 
-def test_redirect_keeps_the_zone() -> None:
-    """A relative redirect of a link-local host keeps the zone."""
-    assert follow(parse("http://[fe80::1%25eth0]:81/x"), b"/y").endpoint == Endpoint("fe80::1%eth0", 81)
+@pytest.mark.parametrize(
+    ("location", "host", "port"),
+    [
+        (b"/y", "fe80::1%eth0", 81),
+        (b"http://[fe80::1]:81/y", "fe80::1%eth0", 81),
+        (b"https://[FE80::1]/y", "fe80::1%eth0", 443),
+        (b"//a:b@[fe80::1]", "fe80::1%eth0", 80),
+        (b"http://[fe80::1%25eth1]/y", "fe80::1%eth1", 80),
+        (b"http://[::1]/y?//[fe80::1]", "::1", 80),
+    ],
+)
+def test_redirect_keeps_the_zone(location: bytes, host: str, port: int) -> None:
+    """A redirect to the same link-local host keeps the zone, which no server knows."""
+    assert follow(parse("http://[fe80::1%25eth0]:81/x"), location).endpoint == Endpoint(host, port)
 
 
 @pytest.mark.parametrize(
