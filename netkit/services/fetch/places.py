@@ -15,13 +15,15 @@ from netkit.services.transforms import visible
 
 def file_names(urls: Sequence[Url]) -> list[str]:
     """The file names of URLs. Raises Invalid for a URL without one, and for two URLs with the same."""
-    names = [url.file_name for url in urls]
-    for url, name in zip(urls, names, strict=True):
+    names: dict[str, None] = {}  # a set in order
+    for url in urls:
+        name = url.file_name
         if not name:
             raise Invalid(f"{url} names no file: -o FILE does")
-        if names.count(name) > 1:
+        if name in names:
             raise Invalid(f"{name!r} would be the file of two URLs")
-    return names
+        names[name] = None
+    return list(names)
 
 
 class Place:
