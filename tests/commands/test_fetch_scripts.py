@@ -54,6 +54,16 @@ def test_a_file_is_sent_as_it_is(tmp_path: Path, size: int) -> None:
     assert "content-length" not in piped.fields
 
 
+@pytest.mark.parametrize("path", ["/proc/version", "/sys/class/net/lo/mtu"])
+def test_a_file_of_the_system(path: str) -> None:
+    """Files in /proc have the size 0, and those in /sys that of a page; what is in them is sent."""
+    if not os.path.exists(path):
+        pytest.skip(f"this system has no {path}")
+    with site(DONE) as web:
+        fetch(web.url, "--data-file", path)
+    assert web.got[0].body == Path(path).read_bytes()
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     """A missing file or a folder as body is exit code 26, and nothing connects."""
     with site() as web:

@@ -11,6 +11,8 @@ from netkit.core.stdio import FileStream
 from netkit.protocols.http import Upload
 from netkit.services.join import STDIN
 
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
 
 class DataFile:
     """A descriptor to read from its current offset: any number of times if it is a regular file, else once."""
@@ -36,6 +38,8 @@ class DataFile:
         with doing(Exit.READ, action):
             size = max(os.fstat(self._fd).st_size - self._start, 0)
             unsized = not size and os.pread(self._fd, 1, self._start)  # files in /proc have size 0
+            if size <= _PAGE:  # of which files in /sys have less than their size
+                size = len(os.pread(self._fd, size, self._start))
             os.lseek(self._fd, self._start, os.SEEK_SET)
         self._stream = self._opened()
         return Upload(self._stream, None if unsized else size)
