@@ -129,7 +129,7 @@ class Exchange(Wrapped):
 
     As a stream it receives the body of the response, and counts its bytes. ``left`` is how many are still to come, None
     if that is not known: the body is chunked, or ends with the connection. ``name`` is how messages call the resource.
-    ``offered`` counts the bytes of the request that were given to the connection so far, or are about to be.
+    ``offered`` are the bytes of the request that were given to the connection so far, or are about to be.
     """
 
     def __init__(self, stream: Connection, request: Request, name: str) -> None:
@@ -153,7 +153,8 @@ class Exchange(Wrapped):
         if not isinstance(body, Upload):
             parts += h11.Data(data=body or b""), h11.EndOfMessage()
         self._request = b"".join(self._http.send(part) or b"" for part in parts)
-        self.offered = len(self._request)
+        self._given = len(self._request)
+        self._moved = Flow()  # what the system's kernel has sent of the body
         self.asked = False  # whether the whole request was given to the connection
         self._plain = False  # whether the body is read from the connection directly, without h11
         self._overfull = False  # whether bytes came after the body
@@ -193,18 +194,19 @@ class Exchange(Wrapped):
 
     async def _move(self, body: Stream, most: int) -> int:
         """Have the system's kernel send the body, ``most`` bytes at most; return how many it could move."""
-        flow = Flow()
-        try:
-            await move(body, self._stream, flow, most)
-        finally:
-            self.offered += flow.offered
-        self._http.send_with_data_passthrough(h11.Data(data=range(flow.offered)))  # type: ignore[arg-type]  # it counts
-        return flow.offered
+        await move(body, self._stream, self._moved, most)
+        count = self._moved.offered
+        self._http.send_with_data_passthrough(h11.Data(data=range(count)))  # type: ignore[arg-type]  # it counts
+        return count
 
     async def _pass_on(self, part: h11.Event) -> None:
         data = self._http.send(part) or b""
-        self.offered += len(data)
+        self._given += len(data)
         await self._stream.send(data)
+
+    @property
+    def offered(self) -> int:
+        return self._given + self._moved.offered
 
     @property
     def may_leave_open(self) -> bool:

@@ -10,6 +10,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -139,10 +140,13 @@ def test_the_server_stays(answer: bytes, options: tuple[str, ...], out: bytes) -
     assert sound(fetched(answer, *options, stays=True), 0).out == out
 
 
+@pytest.mark.parametrize("body", ["argument", "file"])
 @pytest.mark.parametrize("stays", [True, False])
-def test_answer_before_the_body_was_read(stays: bool) -> None:
+def test_answer_before_the_body_was_read(tmp_path: Path, stays: bool, body: str) -> None:
     """An answer before the whole request was read is written; the exit code is 55 if part of it was not taken."""
     left = threading.Event()
+    file = tmp_path / "file"
+    file.write_bytes(bytes(16 << 20))  # more than socket buffers hold
 
     def behave(sock: socket.socket) -> None:
         sock.recv(100)
@@ -151,7 +155,8 @@ def test_answer_before_the_body_was_read(stays: bool) -> None:
 
     with peer(behave) as server:
         server._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        done = netkit("fetch", f"http://127.0.0.1:{server.port}", "--data", BIG)
+        sent = ("--data", BIG) if body == "argument" else ("--data-file", str(file))
+        done = netkit("fetch", f"http://127.0.0.1:{server.port}", *sent)
         left.set()
     sound(done, 55)
     assert done.out == b"no"
