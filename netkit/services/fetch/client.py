@@ -191,7 +191,9 @@ class Fetch:
             raise Failure(Exit.SEND, f"send to {stream.name}", "it answered before the end of the body", detail=detail)
         if exchange.may_leave_open:
             await _skip(exchange)
-        if not exchange.leaves_open:
+        if not exchange.asked:
+            how.connections.cut()
+        elif not exchange.leaves_open:
             await how.connections.close()
         return outcome
 

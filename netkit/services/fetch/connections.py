@@ -51,8 +51,8 @@ class Connections:
             await close_gracefully(self._stream)
             self._end("", whole=True)
 
-    def cut(self, error: BaseException) -> None:
-        """Reset the connection, if there is one, after a failure or cancellation."""
+    def cut(self, error: BaseException | None = None) -> None:
+        """Reset the connection, if there is one, after a failure or cancellation, or amid a request."""
         self._end(str(error) if isinstance(error, OSError) else "cut short", whole=False)
 
     def _end(self, reason: str, *, whole: bool) -> None:
