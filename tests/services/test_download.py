@@ -204,6 +204,35 @@ def test_somebody_elses_file_is_kept(path: Path) -> None:
     assert Path(f"{path}.netkit-part").read_bytes() == BODY
 
 
+@pytest.mark.parametrize(
+    ("becomes", "reason", "left"),
+    [
+        ("nothing", "is gone", []),
+        ("another file", "is another file", ["file.netkit-part"]),
+        ("a file in place of its folder", "is gone", []),
+    ],
+)
+def test_a_part_that_somebody_takes_away(path: Path, becomes: str, reason: str, left: list[str]) -> None:
+    """If the part is removed or replaced during the download, there is no file, and no info without its part."""
+    folder = path.parent / "folder"
+    folder.mkdir()
+    part = folder / "file.netkit-part"
+    with downloading(folder / "file") as download:
+        write(download, WHOLE, BODY)
+        part.unlink()
+        if becomes == "another file":
+            part.write_bytes(b"theirs")
+        elif becomes != "nothing":
+            (folder / "file.netkit-info").unlink()
+            folder.rmdir()
+            folder.write_bytes(b"theirs")
+        with pytest.raises(Failure) as caught:
+            download.finish()
+    assert caught.value.exit is Exit.WRITE
+    assert caught.value.reason == f"{part} {reason} by now"
+    assert folder.is_file() or files(folder) == left
+
+
 def test_a_part_that_is_the_file_already(path: Path) -> None:
     """A run that was killed after linking the file, before removing the part, does not affect the next one."""
     cut(path, len(BODY))

@@ -168,6 +168,8 @@ class Download(Place):
         if is_there and useless and not self._is_whole:
             _remove(self._part)
             self._forget()
+        elif not is_there:
+            self._forget()
         os.close(self._fd)
         return status.st_size if is_there and self._known is not None else 0
 
@@ -264,10 +266,12 @@ class Download(Place):
         """Remove the info, if it is ours: another netkit may have written one by now."""
         if self._info_status is not None and _is_at(self._info_status, self._info):
             _remove(self._info)
+        self._info_status = None  # its inode may be used again
 
     def _rename(self) -> None:
         if not _is_at(os.fstat(self._fd), self._part):
-            raise Failure(Exit.WRITE, self._action, f"{self._part} is another file by now")
+            what = "is another file" if os.path.lexists(self._part) else "is gone"
+            raise Failure(Exit.WRITE, self._action, f"{self._part} {what} by now")
         if self._force:
             os.replace(self._part, self._path)
         elif not _rename(self._part, self._path):
@@ -342,7 +346,7 @@ def _lock(fd: int, action: str) -> None:
 def _is_at(status: os.stat_result, path: str) -> bool:
     try:
         return os.path.samestat(status, os.lstat(path))
-    except FileNotFoundError:
+    except OSError:  # there is none, or its folder is no folder any more, or closed to us
         return False
 
 
