@@ -6,7 +6,7 @@ import click
 
 from netkit.cli import options, run
 from netkit.cli.command import DATA, command
-from netkit.cli.rules import excluded
+from netkit.cli.rules import excluded, needs
 from netkit.cli.types import PREFIX
 from netkit.output.console import Verbosity
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     rules=[
         excluded("--hex", "--length", "--lines", by="--show", why="--show shows one number"),
         excluded("--lines", by=options.FORMAT, why="the values of FORMAT are the record"),
+        needs("--lines", on="--length"),
     ],
     examples=[
         ("netkit pack '!HIB' 80 1 255 | netkit connect host 9000", "send a header"),

@@ -6,7 +6,7 @@ import click
 
 from netkit.cli import options, run
 from netkit.cli.command import DATA, command
-from netkit.cli.rules import Case, excluded, one_of
+from netkit.cli.rules import Case, excluded, needs, one_of
 from netkit.cli.types import OCTETS, PREFIX
 from netkit.output.console import Verbosity
 
@@ -26,6 +26,7 @@ _WITHOUT_FORMAT = Case(
     rules=[
         one_of("--quiet", "--json"),
         excluded("--lines", by=options.FORMAT, why="with a FORMAT each record is a line"),
+        needs("--lines", on="--length"),
         excluded("--json", by=_WITHOUT_FORMAT, why="without a FORMAT there are no values"),
     ],
     examples=[

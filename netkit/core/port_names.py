@@ -52,6 +52,8 @@ def find(word: str) -> list[Service]:
         raise Invalid(f"service {word!r} has no name")
     if slash and protocol not in ("tcp", "udp"):
         raise Invalid(f"protocol {protocol!r} is neither tcp nor udp")
+    if re.fullmatch(r"0[0-9]+", name):
+        raise Invalid(f"port {name[:40]} has a leading zero")
     if re.fullmatch(r"-?[0-9]+", name) and not (_PORT.fullmatch(name) and int(name) <= 65535):
         raise Invalid(f"port {name[:40]} is not between 1 and 65535")
 

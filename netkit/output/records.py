@@ -18,7 +18,7 @@ from netkit.services.pack.formats import Format, Value, parse
 
 _NATIVE = "nNP"  # codes with native byte order only
 _STRUCT = re.compile(r"[@=<>!]?([bBhHiIlLqQnNPefd])")
-_FIELD = re.compile(r"([uif][0-9]+)(?:le)?(?::.*)?")
+_FIELD = re.compile(r"([ui](?:8|16|32|64)|f(?:32|64))(?:le)?(?::.*)?")
 
 
 def octets(pieces: Iterable[bytes], *, in_hex: bool = False) -> Iterator[bytes]:
@@ -115,6 +115,7 @@ def orders(form: str, words: Sequence[str], most: int) -> str:
         spellings = {"native": little if sys.byteorder == "little" else big, "little": little, "big": big}
     else:
         raise Invalid(f"--show takes the format of one number, such as i or u32, not {form[:40]!r}")
+    parse(form, most).pack(words)  # raises for a mistake, and names the format as typed
     packed = {order: parse(spelling, most).pack(words) for order, spelling in spellings.items()}
     [number] = parse(spellings["native"], most).unpack(packed["native"])
     in_hex = hex(number) if isinstance(number, int) else "0x" + packed["big"].hex()

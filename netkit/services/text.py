@@ -15,6 +15,8 @@ def parse(text: str) -> bytes:
     def meaning(match: re.Match[bytes]) -> bytes:
         if match[1]:
             return bytes([int(match[1], 16)])
+        if not match[2]:
+            raise Invalid(f"{text!r} ends within an escape: write \\\\ for a backslash")
         if match[2] not in _MEANING:
             escape = match[0].decode(errors="replace")
             raise Invalid(f"{text!r} has {escape!r}, which is none of \\n \\r \\t \\0 \\\\ \\xNN")

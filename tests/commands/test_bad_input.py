@@ -100,6 +100,7 @@ OPTION_VALUES: list[Case] = [
     (["connect", "127.0.0.1", "1", "--send", "--", "--"], "words after '--'"),
     (["echo", "0", "--port-file", "--", "true"], "unexpected word 'true'"),
     (["connect", "127.0.0.1", "1", "--send", r"\q"], r"--send: '\\q' has"),
+    (["connect", "h", "1", "--send", "C:\\"], r"--send: 'C:\\' ends within an escape: write \\ for a backslash"),
     (["connect", "127.0.0.1", "1", "--send-hex", "4"], "--send-hex: '4' is not pairs of hex digits"),
     (["connect", "127.0.0.1", "1", "--source", ""], "--source: the source is empty"),
     (["connect", "127.0.0.1", "1", "--source", "localhost"], "--source: source 'localhost' is not an IP address"),

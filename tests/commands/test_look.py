@@ -12,7 +12,7 @@ from netkit.core.port_table import TABLE
 from tests.support import netkit
 from tests.support.namespaces import separate
 from tests.support.processes import tool
-from tests.support.refusals import mistake
+from tests.support.refusals import mistake, refused
 
 
 def test_name_that_the_system_does_not_know_is_looked_for_in_our_own_table() -> None:
@@ -95,10 +95,19 @@ def test_what_no_service_has_is_3() -> None:
     assert result.err == "netkit services: cannot find nosuch, 9999: no such service or port\n"
 
 
-@pytest.mark.parametrize("word", ["0", "65536", "080", "-1", "http/sctp", "/tcp", "", "99999999999"])
-def test_services_mistakes(capfd: pytest.CaptureFixture[str], word: str) -> None:
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        *((word, f"port {word} is not between 1 and 65535") for word in ("0", "65536", "-1", "99999999999")),
+        ("080", "port 080 has a leading zero"),
+        ("http/sctp", "protocol 'sctp' is neither tcp nor udp"),
+        ("/tcp", "service '/tcp' has no name"),
+        ("", "service '' has no name"),
+    ],
+)
+def test_services_mistakes(capfd: pytest.CaptureFixture[str], word: str, message: str) -> None:
     """A word that is neither a name nor a port is exit code 2."""
-    mistake(capfd, ["services", word])
+    assert refused(capfd, "services", word) == message
 
 
 def test_our_table_is_sound() -> None:

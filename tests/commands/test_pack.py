@@ -177,12 +177,17 @@ def test_records_that_are_too_long() -> None:
         (["--length", "u24", "B", "1"], "--length: 'u24' is none of u8, u16, u32, nor these with le"),
         (["--length", "u8", "256x"], "a record of more than 255 bytes does not fit a length of 8 bits"),
         (["--max-size", "0", "B", "1"], "--max-size: '0' is not a size, such as 1500, 64K, 1M or 2G"),
-        (["--lines"], "FORMAT is missing"),
+        (["--lines"], "--lines needs --length"),
         (["--show"], "FORMAT is missing"),
         (["--show", "HB", "1", "2"], "--show takes the format of one number, such as i or u32, not 'HB'"),
         (["--show", "ip", "127.0.0.1"], "--show takes the format of one number, such as i or u32, not 'ip'"),
         *((["--show", form, "1"], f"format {form!r}: 'P' is native alone, begin with @") for form in ("P", "!P", "=P")),
+        *(
+            (["--show", form, "1"], f"--show takes the format of one number, such as i or u32, not {form!r}")
+            for form in ("f16", "i1", "u128")
+        ),
         (["--show", "i"], "field 1 (i at offset 0) has no value: 0 given, 1 wanted"),
+        (["--show", "u16", "70000"], "field 1 (u16 at offset 0): 70000 is not between 0 and 65535"),
         (["--show", "i", "1", "2"], "value 2 '2' has no field"),
         (["--show", "i", str(2**31)], "is not between -2147483648 and 2147483647"),
         (["B", "1", "--", "2"], "words after '--' would be a command to run, and there is none here"),

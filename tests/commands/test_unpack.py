@@ -263,7 +263,7 @@ def test_stdout_that_fails_once_records_came() -> None:
         (["str u8", "00"], "field 1 (str) needs a length, as str8 has: more follow"),
         (["--repeat", "str", "00"], "--repeat does not apply: the last field takes the rest"),
         (["--repeat", "0s", "00"], "--repeat does not apply: a record has no bytes"),
-        (["--lines"], "FORMAT is missing"),
+        (["--lines"], "--lines needs --length"),
         (["--length", "u64", "B", "07"], "--length: 'u64' is none of u8, u16, u32, nor these with le"),
         (["--max-size", "1k", "B", "07"], "--max-size: '1k' is not a size, such as 1500, 64K, 1M or 2G"),
         (["--hex", "B", "07"], "no such option '--hex'"),
