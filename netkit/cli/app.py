@@ -11,8 +11,9 @@ from netkit.cli.command import Command, show_help
 from netkit.cli.habits import COMMAND_HABITS, HABITS, by_name
 from netkit.cli.run import answer
 from netkit.cli.types import imported
-from netkit.core.errors import Exit, Invalid
-from netkit.output.console import emit, hint, say
+from netkit.core.errors import Exit, Invalid, out_of_memory, ran_out
+from netkit.output import console
+from netkit.output.console import emit, hint, say, tell_failure
 from netkit.output.jsonl import mistaken
 
 _IN_FRONT = re.compile(r"-[vq]+|--verbose|--quiet|--json")  # options of a command that may come before its name
@@ -51,6 +52,8 @@ class Netkit(click.Group):
             return None
         word = name.replace("-", "_")
         found: Command = imported(f"netkit.commands.{word}.{word}")
+        if found.help is None:
+            found.help = _docstring(word)
         return found
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str, Command, list[str]]:
@@ -86,6 +89,17 @@ def _first_line(file: str) -> str:
         return (get_data("netkit.commands", file) or b"").decode().partition("\n")[0]
 
 
+def _docstring(word: str) -> str | None:
+    """The docstring of the function of a command, read from its source, as ``python -OO`` keeps none."""
+    import ast
+    from pkgutil import get_data
+
+    for each in ast.parse(get_data("netkit.commands", f"{word}.py") or b"").body:
+        if isinstance(each, ast.FunctionDef) and each.name == word:
+            return ast.get_docstring(each)
+    return None
+
+
 @click.group(cls=Netkit, invoke_without_command=True, no_args_is_help=False, add_help_option=False)
 @click.option("-h", "--help", is_flag=True, expose_value=False, is_eager=True, callback=show_help)
 @click.pass_context
@@ -119,6 +133,10 @@ def run(args: list[str]) -> int:
     except Exception as bug:
         if os.environ.get("NETKIT_DEBUG"):
             raise
+        console.writer = None  # whose kernel no longer runs
+        if ran_out(bug):
+            tell_failure(out_of_memory())
+            return Exit.TOO_BIG
         say(f"netkit: this is a bug in netkit: {type(bug).__name__}: {bug} (NETKIT_DEBUG=1 shows where)")
         return Exit.BUG
 

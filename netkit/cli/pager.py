@@ -35,7 +35,10 @@ def _shown(text: str, pager: str) -> bool:
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would hide the exit code from us
     environment = {"LESS": "FRX", **os.environ}
-    process = subprocess.Popen(["/bin/sh", "-c", pager], stdin=subprocess.PIPE, env=environment)
+    try:
+        process = subprocess.Popen(["/bin/sh", "-c", pager], stdin=subprocess.PIPE, env=environment)
+    except OSError:  # there is no shell, or no descriptor or process is free
+        return False
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pager's
     try:
         process.communicate(text.encode() + b"\n")

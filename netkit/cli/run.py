@@ -4,7 +4,7 @@ import os
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from netkit.core.errors import Exit, Failure
+from netkit.core.errors import Exit, Failure, out_of_memory
 from netkit.output import console
 from netkit.output.console import Verbosity, emit, tell_failure
 
@@ -34,9 +34,12 @@ def filtered(change: "Filter", verbosity: Verbosity, given: bytes | None = None)
 
     try:
         run(change, given, console.write_bytes)
-    except Failure as failure:
-        return conclude(failure, verbosity)
-    return Exit.OK
+        return Exit.OK
+    except Failure as error:
+        failure = error
+    except MemoryError:
+        failure = out_of_memory()
+    return conclude(failure, verbosity)  # here a MemoryError no longer holds the memory that its frames had
 
 
 class Run:
@@ -85,6 +88,8 @@ class Run:
             return self._ended(conclude(failure, self._verbosity))
         except OSError as error:
             return self._ended(conclude(Failure(refused, "go on", error), self._verbosity))
+        except MemoryError:
+            return self._ended(conclude(out_of_memory(), self._verbosity))
         finally:
             main.close()
             console.finish(patiently=True)

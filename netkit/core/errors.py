@@ -5,6 +5,7 @@ added together with the command that can return it.
 """
 
 import enum
+import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -59,7 +60,7 @@ class Exit(enum.IntEnum):
     SEND = 55, "Some of our input was not acknowledged; the message says how many bytes."
     RECV = 56, "The connection was reset while receiving; all of our input was acknowledged."
     CERT = 60, "The certificate is not acceptable, or is for another host name; nothing was sent."
-    TOO_BIG = 63, "A size limit was exceeded."
+    TOO_BIG = 63, "A size limit was exceeded, or the system has no more memory for netkit."
     PROXY = 97, "A proxy refused or failed; the message has its reason."
     NOT_RUNNABLE = 126, "COMMAND, or the program of --exec, could not be run."
     NOT_FOUND = 127, "COMMAND, or the program of --exec, was not found."
@@ -122,6 +123,16 @@ def doing(exit: Exit, action: str, *, hint: str = "") -> Iterator[None]:
         raise Failure(exit, action, error, hint=hint) from error
 
 
+def out_of_memory() -> Failure:
+    """The failure that a MemoryError is."""
+    return Failure(Exit.TOO_BIG, "go on", OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error, or one from which it came, is a MemoryError."""
+    return any(isinstance(each, MemoryError) for each in _with_causes(error))
+
+
 def most_severe(failures: Iterable[Failure], order: Sequence[Exit] = STREAM_PRECEDENCE) -> Failure:
     """The failure that decides the exit code, by one of the lists above."""
     return min(failures, key=lambda failure: order.index(failure.exit) if failure.exit in order else -1)
@@ -132,6 +143,12 @@ def without_frames(error: BaseException) -> None:
 
     Their frames keep data alive, such as what was read, and the error itself: a cycle until the garbage collector runs.
     """
+    for each in _with_causes(error):
+        each.__traceback__ = each.__context__ = None
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, its causes, and those of a group, each once."""
     left, seen = [error], set[int]()
     while left:
         each = left.pop()
@@ -139,4 +156,4 @@ def without_frames(error: BaseException) -> None:
             seen.add(id(each))
             left += filter(None, (each.__cause__, each.__context__))
             left += getattr(each, "exceptions", ())  # of a group
-            each.__traceback__ = each.__context__ = None
+            yield each

@@ -327,6 +327,13 @@ def test_a_terminal_gets_its_pager(env: dict[str, str], shown: bytes) -> None:
     assert shown in data and (shown or not data)
 
 
+def test_a_pager_that_cannot_be_started() -> None:
+    """If the system cannot start the pager, as it has no free descriptor, the text is printed."""
+    few = ("prlimit", "--nofile=5")
+    code, data = on_terminal("help", "values", env={"PAGER": "tr a-z A-Z"}, wrapper=few)
+    assert (code, data.replace(b"\r\n", b"\n")) == (0, netkit("help", "values").out)
+
+
 def test_less_is_the_pager_where_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a variable the pager is less, which exits by itself if the page fits the screen."""
     tool("less")

@@ -15,6 +15,7 @@ from tests.support.cgroups import limited
 from tests.support.data import MIB, PATTERN, amount, digest
 from tests.support.peers import connect, is_reset, receive
 from tests.support.processes import HERE, sound
+from tests.support.refusals import refused
 
 MEMORY = 64 * MIB
 BLOCK = random.Random(3).randbytes(MIB)
@@ -92,4 +93,51 @@ def test_other_ways_to_run_python(variables: dict[str, str]) -> None:
         sound(server.finish(), 0)
     assert netkit("portcheck", "127.0.0.1:1", "--json", "--closed", env=environment).code == 0
     sound(netkit("pack", "u16", "70000", env=environment), 2)
-    assert netkit("connect", "--help", env=environment).code == 0
+    for words in (("connect", "--help"), ("help", "free-port")):
+        assert netkit(*words, env=environment) == netkit(*words)
+
+
+@pytest.mark.fault("little memory")
+@pytest.mark.parametrize(
+    ("words", "input"),
+    [(("pack", "--max-size", "2G", "2000000000x"), b""), (("unpack", "--max-size", "2G", "str"), bytes(MEMORY))],
+    ids=["pack", "unpack"],
+)
+def test_more_than_there_is_memory_for(words: tuple[str, ...], input: bytes) -> None:
+    """A record for which there is no memory is 63 with one line, and no bug."""
+    done = sound(netkit(*words, input=input, wrapper=("prlimit", f"--data={MEMORY}")), 63)
+    assert (done.out, done.err) == (b"", f"netkit {words[0]}: cannot go on: cannot allocate memory\n")
+
+
+def out_of_memory(*_: object, **__: object) -> None:
+    """Fail as what needs more memory than there is."""
+    raise MemoryError
+
+
+def out_of_memory_again(*_: object, **__: object) -> None:
+    """The same, and fail once more while that is handled."""
+    try:
+        raise MemoryError
+    finally:
+        raise RuntimeError
+
+
+@pytest.mark.fault("little memory")
+@pytest.mark.parametrize("fail", [out_of_memory, out_of_memory_again])
+@pytest.mark.parametrize(
+    ("words", "at"),
+    [
+        (("resolve", "localhost"), "netkit.output.resolve.answers"),
+        (("address", "::1"), "netkit.services.address.explain"),
+    ],
+)
+def test_memory_that_runs_out_elsewhere(
+    words: tuple[str, ...],
+    at: str,
+    fail: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """So it is wherever the memory runs out, also if more fails then."""
+    monkeypatch.setattr(at, fail)
+    assert refused(capfd, *words, code=63) == "cannot go on: cannot allocate memory"
