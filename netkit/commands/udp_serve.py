@@ -90,8 +90,8 @@ def udp_serve(
         server.address = server.address._replace(udp=True)
         ending, patience = Ending(Input.PROGRAM), server.idle_timeout or 60.0
         conversation = Conversation(ending, lambda _: [], server.observe, idle_timeout=patience)
-        programs = exec.running(program.argv, conversation, lambda code: None, alone=False)
-        return server.run(lambda: Service(programs))
+        argv = program.argv
+        return server.run(lambda: Service(exec.running(argv, conversation, lambda code: None, alone=False)))
     serve.check_groups(server.address, join, server.addresses.family())
     kind = output.kind(server.verbosity)
     answer = serve.replying(reply, reply_with)

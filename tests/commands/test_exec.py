@@ -168,7 +168,7 @@ CANNOT_RUN = [
 ]
 
 
-@pytest.mark.parametrize("name", ["connect", "listen"])
+@pytest.mark.parametrize("name", ["connect", "listen", "udp-serve"])
 @pytest.mark.parametrize("line, code, said", CANNOT_RUN)
 def test_program_that_cannot_run_is_told_first(name: str, line: str, code: int, said: str) -> None:
     """A program that cannot run is exit code 127 or 126, before anything connects, or listens on a port in use."""
