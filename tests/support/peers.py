@@ -114,13 +114,15 @@ _given: set[int] = set()
 
 
 def free_port() -> int:
-    """A free port, another one in each call, as a server may not have bound its port yet when the next is asked for.
+    """A free port, another one in each call and in each worker of pytest-xdist.
 
-    It is below the ephemeral ports, so that the system does not assign it soon after.
+    For a server may not have bound its port yet when the next is asked for, and nobody shall bind one that is to refuse
+    connections. It is below the ephemeral ports, so that the system does not assign it soon after.
     """
-    chance = random.SystemRandom()  # the default generator has the same seed in all workers of pytest-xdist
+    worker, workers = (os.environ.get(f"PYTEST_XDIST_WORKER{part}", "") for part in ("", "_COUNT"))
+    ports = range(10_000 + int(worker[2:] or 0), 32_768, int(workers or 1))
     while True:
-        port = chance.randrange(10_000, 32_768)
+        port = random.SystemRandom().choice(ports)  # the default generator has the same seed in all workers
         if port in _given:
             continue
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp, contextlib.suppress(OSError):
