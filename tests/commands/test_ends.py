@@ -171,15 +171,12 @@ print(process.wait(), data)
 # -- resets, also while both directions are blocked
 
 
-MOST = 64 << 20  # more bytes than sockets and netkit hold together
-
-
 def flood(where: str, server: Running) -> None:
     """Send to an address without reading until no more is taken, then reset."""
     host, _, port = where.rpartition(":")
     sock = socket.socket(socket.AF_UNIX if host == "unix" else socket.AF_INET)
     sock.connect(port if host == "unix" else (host, int(port)))
-    push(sock.fileno(), server, MOST)
+    push(sock.fileno(), server)
     sock.close() if host == "unix" else reset(sock)
 
 
@@ -219,13 +216,13 @@ def test_hostile_targets_leave_nothing_behind() -> None:
             for _ in range(3):
                 with socket.create_connection(("127.0.0.1", port)) as client:
                     far = target.accept()[0]
-                    push(far.fileno(), server, MOST)
-                    push(client.fileno(), server, MOST)
+                    push(far.fileno(), server)
+                    push(client.fileno(), server)
                     reset(far)
                     wait_until(lambda: descriptors(server.pid) <= before)
         with running("connect", address(target), "--exec", "cat") as program:
             far = target.accept()[0]
-            push(far.fileno(), program, MOST)
+            push(far.fileno(), program)
             reset(far)
             assert program.wait() in (55, 56)
 

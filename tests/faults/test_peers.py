@@ -183,7 +183,7 @@ def test_peer_that_never_reads_stops_our_reading() -> None:
     with peer(say_some) as server, running("connect", server.address, "--idle-timeout", "500ms", real=True) as process:
         assert process.out.read(4) == b"some"
         before = peak_memory(process.pid)
-        pushed = push(process.stdin.fileno(), process, 32 << 20)
+        pushed = push(process.stdin.fileno(), process)
         spent = cpu_seconds(process.pid)
         assert peak_memory(process.pid) - before < 8 << 20
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)

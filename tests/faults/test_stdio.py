@@ -114,7 +114,7 @@ def test_client_that_never_reads_is_held_back(name: str) -> None:
         exchange(port, b"warm")
         before = peak_memory(server.pid)
         with connect(port) as client:
-            push(client.fileno(), server, 64 << 20)
+            push(client.fileno(), server)
             assert exchange(port, b"NEXT") == b"NEXT"
             assert peak_memory(server.pid) - before <= 16 << 20
 

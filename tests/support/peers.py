@@ -12,6 +12,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from tests.support.processes import PATIENCE, Running, settle
@@ -320,8 +321,13 @@ def jam(sock: socket.socket) -> None:
         os.sched_yield()
 
 
-def push(fd: int, process: Running, limit: int) -> int:
-    """Write zeros until no more are taken and the process waits. Return their number; fail if above ``limit``."""
+def push(fd: int, process: Running) -> int:
+    """Write zeros until no more are taken and the process waits. Return their number.
+
+    Fail if they are more than four connections, two on each side of netkit, and some pipes can hold.
+    """
+    buffers = [Path(f"/proc/sys/net/ipv4/tcp_{name}").read_text().split()[2] for name in ("rmem", "wmem")]
+    limit = 4 * sum(map(int, buffers)) + (16 << 20)
     zeros = bytes(65536)
     pushed = 0
     os.set_blocking(fd, False)
