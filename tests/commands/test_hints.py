@@ -6,6 +6,7 @@ import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,16 +21,22 @@ from tests.support.certificates import Pki
 from tests.support.peers import connect
 from tests.support.processes import HERE, resolver
 from tests.support.secured import serving
-from tests.support.terminals import on_terminal
+from tests.support.terminals import Shown, on_terminal
 
 PLAIN_PORT = 4190  # of sieve, and not privileged
+WIDE = 500  # columns, so that no line is wrapped
+
+
+def seen(*args: str, **how: Any) -> tuple[int, list[str]]:
+    """Run netkit with stderr on a terminal; return its exit code and what stays there, as progress does not."""
+    code, data = on_terminal(*args, columns=WIDE, stdout=subprocess.DEVNULL, **how)
+    return code, Shown(WIDE).lines(data)
 
 
 def hint(*args: str) -> str:
     """Run netkit until it fails, with stderr on a terminal, and return its hint."""
-    code, data = on_terminal(*args, columns=200, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    code, said = seen(*args, stdin=subprocess.DEVNULL)
     assert code != 0
-    said = data.decode().replace("\r\n", "\n").splitlines()
     assert len(said) == 2, said
     return said[1].removeprefix("hint: ")
 
@@ -165,8 +172,7 @@ def test_plain_text_for_a_server_of_tls(
 ) -> None:
     """If the server answers in TLS, has a port of TLS or does not answer, the hint is to use tls:."""
     with peer(serve, *address) as server:
-        code, data = on_terminal("connect", server.address, "--send", "ruok", columns=200, stdout=subprocess.DEVNULL)
-    *failures, last = data.decode().replace("\r\n", "\n").splitlines()
+        code, (*failures, last) = seen("connect", server.address, "--send", "ruok")
     assert (code, len(failures)) == ((56, 1) if "reset" in serve.__name__ else (0, 0))
     assert last.startswith(f"hint: {told}")
 
