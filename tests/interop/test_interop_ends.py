@@ -1,6 +1,7 @@
 """The end of a conversation, for each kind of sender and receiver: no byte is lost, and nothing hangs."""
 
 import contextlib
+import fcntl
 import os
 import subprocess
 from collections.abc import Iterator
@@ -89,6 +90,12 @@ def test_ends(sender: str, receiver: str, way: str, tmp_path: Path, pki: Pki) ->
             stdin = stack.enter_context(file_of(DATA))
         elif sender == "/dev/null":
             stdin, wanted = subprocess.DEVNULL, b""
+        elif sender in ("pauses", "left open"):  # a pipe that holds the first part: an idle one may be left before
+            reading, writing = os.pipe()
+            stdin = stack.enter_context(open(reading, "rb"))
+            pipe = stack.enter_context(open(writing, "wb", buffering=0))
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 1 << 17)
+            assert pipe.write(DATA[:100_000]) == 100_000
         elif sender == "terminal":
             keyboard, stdin = stack.enter_context(terminal())
             os.write(keyboard, TYPED + b"\x04")
@@ -97,17 +104,17 @@ def test_ends(sender: str, receiver: str, way: str, tmp_path: Path, pki: Pki) ->
             words += ["--grace", "0"]  # which leaves at once if it applies
         client = stack.enter_context(running("connect", *words, stdin=stdin, stdout=out))
         if sender in ("pauses", "left open"):
-            client.stdin.write(DATA[:100_000])
+            stdin.close()
             sent_so_far(stdout, 100_000, client)
             if speaks:  # the peer has spoken and ended, and the pipe is idle
                 client.line(LEFT)
                 wanted = DATA[:100_000]
             else:
-                client.stdin.write(DATA[100_000:])
+                pipe.write(DATA[100_000:])
                 if sender == "left open":
                     sent_so_far(stdout, len(DATA), client)
                     settle(client)  # it is still there
-                client.stdin.close()
+                pipe.close()
         assert client.wait() == 0
         assert server.wait() == 0
         check_same(content(stdout), wanted)

@@ -93,7 +93,7 @@ def test_nginx_serves_a_file(tmp_path: Path) -> None:
     """connect gets a whole page from nginx, in HTTP/1.0 and 1.1, over TCP and over a Unix socket."""
     (tmp_path / "page").write_bytes(DATA)
     with nginx(tmp_path, f"root {tmp_path};") as address:
-        http_1_0 = netkit("connect", address, "--wait", "5s", input=b"GET /page HTTP/1.0\r\n\r\n")
+        http_1_0 = netkit("connect", address, "--wait", "20s", input=b"GET /page HTTP/1.0\r\n\r\n")
         request = b"GET /page HTTP/1.1\nHost: localhost\nConnection: close\n\n"
         http_1_1 = netkit("connect", address, "--crlf", input=request)
         # Here the page is larger than the socket's buffer, so that nginx would cut it after a half-close.
@@ -114,7 +114,7 @@ def test_post_through_nginx_to_listen(tmp_path: Path) -> None:
             nginx(tmp_path, f"proxy_pass http://127.0.0.1:{port};") as address,
             file_of(request) as stdin,
             file_of() as stdout,
-            running("connect", address, "--wait", "5s", "--no-shutdown", stdin=stdin, stdout=stdout) as client,
+            running("connect", address, "--wait", "20s", "--no-shutdown", stdin=stdin, stdout=stdout) as client,
         ):
             got = b""
             while len(got.partition(b"\r\n\r\n")[2]) < len(DATA) and (chunk := backend.out.read(1 << 18)):
@@ -137,7 +137,7 @@ def proxy_without_answer(prefix: Path) -> Iterator[str]:
 def test_half_close_makes_a_proxy_drop_the_request(tmp_path: Path) -> None:
     """If nginx closes because of the half-close, connect exits with 0 and prints nothing to a pipe."""
     with proxy_without_answer(tmp_path) as address:
-        assert netkit("connect", address, "--wait", "5s", "--send", r"GET / HTTP/1.0\r\n\r\n") == (0, b"", "")
+        assert netkit("connect", address, "--wait", "20s", "--send", r"GET / HTTP/1.0\r\n\r\n") == (0, b"", "")
 
 
 def test_half_close_that_makes_a_proxy_drop_the_request_gets_a_hint(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_half_close_that_makes_a_proxy_drop_the_request_gets_a_hint(tmp_path: Pa
     terminal, stderr = pty.openpty()
     try:
         with proxy_without_answer(tmp_path) as address:
-            request = ("--wait", "5s", "--send", r"GET / HTTP/1.0\r\n\r\n")
+            request = ("--wait", "20s", "--send", r"GET / HTTP/1.0\r\n\r\n")
             assert netkit("connect", address, *request, stderr=stderr) == (0, b"", "")
         os.write(stderr, b"\n")  # so that the read below does not block without a hint
         said = os.read(terminal, 4096).decode()

@@ -91,7 +91,7 @@ def test_a_telnetd_from_a_pipe(server: Any) -> None:
                 came += client.out.readline()
         assert b"\xff" not in came
         client.stdin.write(b"bye\n")
-        client.stdin.flush()
+        client.stdin.close()
         client.read_all()
         assert client.finish() == (0, b"", "")
 
