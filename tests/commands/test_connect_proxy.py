@@ -253,7 +253,7 @@ def close(sock: socket.socket) -> None:
     ("steps", "then", "code", "reason"),
     [
         (http(b""), close, 97, "it ended without an answer"),
-        (http(b"HTTP/1.1 200 OK\r\n"), outlast, 28, "no answer within 300 ms"),
+        (http(b"HTTP/1.1 200 OK\r\n"), outlast, 28, "no answer within 1 s"),
         (http(b"HTTP/1.1 403 \x1b[31mred\r\n\r\n"), close, 97, r"it answered 403 \x1b[31mred"),
         (http(b"HTTP/1.1 502 Sorry\r\n\r\n"), close, 7, "the proxy answered 502 Sorry"),
     ],
@@ -263,7 +263,7 @@ def test_a_proxy_that_does_not(
 ) -> None:
     """A failure of the proxy is one line with the reason, the proxy and the target; no payload is printed."""
     with peer(scripted(steps, then)) as proxy:
-        done = through(f"http://me:hunter2@{proxy.address}", "-w", "300ms" if code == 28 else "10s")
+        done = through(f"http://me:hunter2@{proxy.address}", "-w", "1s" if code == 28 else "10s")
     line = f"netkit connect: cannot connect to {TARGET} through proxy http://{proxy.address}: {reason}"
     assert (done.code, done.out) == (code, b"")
     assert done.err.startswith(line) and done.err.count("\n") == 1

@@ -315,14 +315,14 @@ def test_reset_ends_the_program(name: str) -> None:
 
 def test_idle_timeout_ends_client_and_program_alone() -> None:
     """--idle-timeout resets the client and ends its program; the server goes on."""
-    options = ("--keep", "-v", "--idle-timeout", "200ms")
+    options = ("--keep", "-v", "--idle-timeout", "1s")  # within which the program says who it is
     with running("listen", HERE, *options, "--sh-exec", "echo $$; exec cat") as process:
         port = process.port
         with connect(port) as client:
             program = programs_told(client)[0]
             with pytest.raises(ConnectionResetError):
                 client.recv(1)
-        process.line("closed after .*nothing moved for 200 ms")
+        process.line("closed after .*nothing moved for 1 s")
         assert program.ended()
         assert exchange(port, b"next").endswith(b"\nnext")
 
@@ -330,8 +330,8 @@ def test_idle_timeout_ends_client_and_program_alone() -> None:
 @pytest.mark.parametrize(
     "clock, said",
     [
-        ("--idle-timeout", "cannot go on with {}: nothing moved for 200 ms (--idle-timeout)"),
-        ("--timeout", "cannot finish: time ran out after 200 ms (--timeout)"),
+        ("--idle-timeout", "cannot go on with {}: nothing moved for 2 s (--idle-timeout)"),
+        ("--timeout", "cannot finish: time ran out after 2 s (--timeout)"),
     ],
 )
 def test_clocks_of_connect_end_the_program(clock: str, said: str) -> None:
@@ -343,7 +343,7 @@ def test_clocks_of_connect_end_the_program(clock: str, said: str) -> None:
         return program
 
     with peer(watch) as server:
-        done = netkit("connect", server.address, clock, "200ms", "--sh-exec", "echo $$; exec sleep 100")
+        done = netkit("connect", server.address, clock, "2s", "--sh-exec", "echo $$; exec sleep 100")
         assert done == Finished(28, b"", f"netkit connect: {said.format(server.address)}\n")
         assert server.result().ended()
 

@@ -123,7 +123,7 @@ def test_conversation_over_a_unix_socket() -> None:
 def test_addresses_that_were_tried() -> None:
     """-vv has an event for each address that is tried, and for each that fails, with the reason."""
     port = free_port()
-    done = netkit("connect", f"127.0.0.1:{port}", "--wait", "150ms", "--json", "-vv")
+    done = netkit("connect", f"127.0.0.1:{port}", "--wait", "1s", "--json", "-vv")
     objects = parse(done.err)
     assert events(objects[:3]) == ["trying", "missed", "retrying"]
     assert objects[1]["address"] == "127.0.0.1"

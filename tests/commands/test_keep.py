@@ -131,7 +131,7 @@ def test_what_a_client_said_before_it_was_reset_is_kept() -> None:
 def test_a_line_is_whole_although_its_client_is_cut_while_stdout_is_full() -> None:
     """What the last client had begun to write is written to its end before netkit exits, however late that is."""
     line = b"x" * 65_535 + b"\n"  # with its label it is more than a pipe holds
-    options = ("--keep", "--once", "--label", "--idle-timeout", "200ms", "-v")
+    options = ("--keep", "--once", "--label", "--idle-timeout", "1s", "-v")
     with running("listen", HERE, *options) as server, connect(server.port) as client:
         head = label(client)
         client.sendall(line)
@@ -201,7 +201,7 @@ def test_an_empty_stdin_still_receives(stdin: str) -> None:
 
 def test_what_one_client_does_is_no_matter_to_the_others_nor_to_the_exit_code() -> None:
     """A client that leaves, resets or is idle for too long affects neither the others nor the exit code."""
-    with running("listen", HERE, "--max-clients", "4", "--idle-timeout", "150ms", "-v") as server:
+    with running("listen", HERE, "--max-clients", "4", "--idle-timeout", "1s", "-v") as server:
         port = server.port
         connect(port).close()
         with connect(port) as rude, connect(port) as idle:

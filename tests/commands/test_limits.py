@@ -148,7 +148,7 @@ def test_access_lists(options: list[str], served: str, refused: str) -> None:
 
 def test_denied_client_does_not_end_the_wait_for_the_first() -> None:
     """A denied client does not end the wait of --accept-timeout."""
-    with running("echo", HERE, "--deny", "127.0.0.0/8", "--accept-timeout", "300ms") as server:
+    with running("echo", HERE, "--deny", "127.0.0.0/8", "--accept-timeout", "1s") as server:
         assert is_reset(server.port)
         assert server.wait() == 28
 

@@ -139,7 +139,7 @@ def test_many_ports_through_a_proxy_of_ours() -> None:
             read_all(sock)
 
         with peer(serve) as proxy:
-            words = ("--proxy", f"socks5h://{proxy.address}", "--any", "--all")
+            words = ("--proxy", f"socks5h://{proxy.address}", "--any", "--all", "-w", "20s")
             done = netkit("portcheck", f"target.test:1-40,{port}", *words)
     states = [line.split(b"\t")[3] for line in done.out.splitlines()]
     assert done.code == 0

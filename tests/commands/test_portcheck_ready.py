@@ -71,7 +71,7 @@ def test_what_a_service_says(answer: bytes, detail: str, code: int) -> None:
     ("behave", "code", "state", "detail"),
     [
         (None, 7, "closed", "connection refused"),
-        (read_all, 28, "open", "not ready: no answer within 500 ms"),
+        (read_all, 28, "open", "not ready: no answer within 2 s"),
         (lambda client: None, 8, "open", "not ready: it closed the connection"),
         (reset, 8, "open", "not ready: it closed the connection"),
     ],
@@ -84,7 +84,7 @@ def test_who_says_nothing_or_leaves(
     with peer(behave or read_all) as server:
         place = server.address if behave else f"127.0.0.1:{free_port()}"
         schemes = [name for name, probe in PROBES.items() if probe.protocol == "tcp" and not probe.tls]
-        patience = "500ms" if code == 28 else "20s"
+        patience = "2s" if code == 28 else "20s"
         done = netkit("portcheck", *(f"{name}://{place}" for name in schemes), "-w", patience)
     assert done.code == code
     assert [cells(line) for line in done.out.splitlines(keepends=True)] == [[state, detail]] * len(schemes)

@@ -82,7 +82,7 @@ def test_a_try_that_is_cut_short_says_nothing() -> None:
         outlast(client)
 
     with peer(serve) as server:
-        done = netkit("portcheck", f"redis://{server.address}", "--wait", "500ms")
+        done = netkit("portcheck", f"redis://{server.address}", "--wait", "2s")
     assert done.code == 28
     assert done.err.endswith(f"not ready: redis://{server.address} (LOADING it reads its disk, 2 tries)\n")
     assert b"not ready: LOADING it reads its disk" in done.out

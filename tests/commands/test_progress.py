@@ -132,7 +132,7 @@ def test_a_file_that_is_received(tmp_path: Path) -> None:
 def test_an_answer_on_the_terminal_takes_its_place(big: IO[bytes]) -> None:
     """When an answer is printed on the terminal, the row is removed and does not come back."""
     slow = Slow(lambda sock: (sock.sendall(b"an answer\n"), outlast(sock)))
-    clock = ("--idle-timeout", "700ms")  # longer than the time between two updates
+    clock = ("--idle-timeout", "3s")  # longer than the time between two updates
     with peer(slow) as there, watched("connect", there.address, "--progress", "--raw", *clock, stdin=big) as netkit:
         netkit.until(ROW)
         slow.go.set()
@@ -234,9 +234,10 @@ def test_no_progress_shows_nothing(big: IO[bytes]) -> None:
 @pytest.mark.parametrize("on_terminal", [True, False])
 def test_nothing_is_loaded_that_draws_nothing(on_terminal: bool) -> None:
     """rich is only imported to draw something: never in a pipe, not even with FORCE_COLOR."""
+    clock = "1h" if on_terminal else "700ms"  # longer than the half second after which progress appears
     with peer(read_all if on_terminal else outlast) as there, terminal() as (ours, theirs):
         process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, "connect", there.address, "--timeout", "700ms"],
+            [sys.executable, "-c", DRIVER, "connect", there.address, "--timeout", clock],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=theirs if on_terminal else subprocess.PIPE,

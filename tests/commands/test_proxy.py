@@ -457,7 +457,7 @@ def test_a_flood_during_the_dial_is_not_read() -> None:
 def test_access_lists_and_limits() -> None:
     """--deny applies to clients, --once serves one, and --idle-timeout resets both sides."""
     with peer(read_all) as there:
-        with proxy("--once", "--idle-timeout", "100ms", "--deny", "127.0.0.2") as server:
+        with proxy("--once", "--idle-timeout", "1s", "--deny", "127.0.0.2") as server:
             port = server.port
             assert is_reset(port, source="127.0.0.2")
             with tunnel("socks5", port, there.port) as sock:

@@ -148,7 +148,7 @@ def test_only_the_target_answers() -> None:
 
 def test_idle_associations_end() -> None:
     """--idle-timeout closes a client's socket, and its next datagram opens a new one; the relay goes on."""
-    with relayed("--idle-timeout", "100ms") as (server, there), asking(server.port) as here:
+    with relayed("--idle-timeout", "1s") as (server, there), asking(server.port) as here:
         here.send(b"one")
         _, first = there.recvfrom(100)
         while taken(first):

@@ -364,7 +364,7 @@ def test_a_handshake_without_an_answer_is_28(pki: Pki) -> None:
 @pytest.mark.parametrize(("name", "option", "code"), [("echo", "--timeout", 28), ("listen", "", -signal.SIGTERM)])
 def test_a_handshake_under_a_signal_and_the_clock_of_a_server(pki: Pki, name: str, option: str, code: int) -> None:
     """SIGTERM and --timeout end a server while a client stalls in its handshake."""
-    options = (option, "500ms") if option else ("-v",)
+    options = (option, "2s") if option else ("-v",)
     with secured(pki, name, *options) as server, socket.create_connection((HERE, server.port)) as stalled:
         stalled.sendall(b"\x16\x03\x01")
         if not option:

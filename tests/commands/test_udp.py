@@ -194,11 +194,11 @@ def test_replies_are_printed_and_end_it() -> None:
 
 def test_silence_is_28() -> None:
     """If fewer replies than wanted arrive within --wait, the exit code is 28; those that arrived are printed."""
-    with udp() as sink, running("udp-send", address(sink), "?", "--replies", "2", "--wait", "500ms") as sender:
+    with udp() as sink, running("udp-send", address(sink), "?", "--replies", "2", "--wait", "2s") as sender:
         reply_to(sink, b"one")
         code, out, err = sender.finish()
         assert (code, out) == (28, b"one")
-        reason = "1 of 2 replies, then none for 500 ms (--wait)"
+        reason = "1 of 2 replies, then none for 2 s (--wait)"
         assert err == f"netkit udp-send: cannot hear from {address(sink)}: {reason}\n"
 
 
@@ -404,10 +404,10 @@ def test_patience() -> None:
     """--accept-timeout and --idle-timeout exit with 28, and the message names the option."""
     found = netkit("udp-serve", "0", "-4", "--accept-timeout", "20ms")
     assert found.code == 28 and "nobody came within 20 ms (--accept-timeout)" in found.err
-    with running("udp-serve", HERE, "--idle-timeout", "100ms") as server:
+    with running("udp-serve", HERE, "--idle-timeout", "1s") as server:
         send(server.port, b"x")
         code, out, err = server.finish()
-        assert (code, out) == (28, b"x") and "nothing came for 100 ms (--idle-timeout)" in err
+        assert (code, out) == (28, b"x") and "nothing came for 1 s (--idle-timeout)" in err
 
 
 def test_until() -> None:
@@ -769,7 +769,7 @@ def test_answers_from_another_port() -> None:
 
 def test_silence_is_an_end_in_order() -> None:
     """--until-idle exits with 0 after a silence, where --idle-timeout exits with 28."""
-    with running("udp-serve", HERE, "--until-idle", "300ms") as server:
+    with running("udp-serve", HERE, "--until-idle", "1s") as server:
         assert netkit("udp-send", f"127.0.0.1:{server.port}", "one", "two").code == 0
         done = server.finish()
     assert (done.code, done.out) == (0, b"onetwo")

@@ -258,7 +258,7 @@ def test_keep_tells_peers_apart() -> None:
 
 def test_a_program_for_each_peer() -> None:
     """A program ends when its peer is silent, and the next datagram of that peer starts a new one."""
-    words = ("--keep", "--idle-timeout", "300ms", "-v", "--sh-exec", 'echo "$NETKIT_PEER_PORT"; cat')
+    words = ("--keep", "--idle-timeout", "2s", "-v", "--sh-exec", 'echo "$NETKIT_PEER_PORT"; cat')
     with listening(*words) as (server, port), asking(port) as one, asking(port) as other:
         for client in (one, other):
             client.send(b"hi")
@@ -292,7 +292,7 @@ def test_a_reply_for_each_peer() -> None:
 def test_a_peer_that_floods_costs_nobody_else_anything() -> None:
     """Datagrams that a program does not read are dropped, with a line; another peer is served, and all is closed."""
     first = "dd bs=1 count=1 2>/dev/null | tr x X; exec sleep 60"
-    with listening("--keep", "--sh-exec", first, "-v", "--idle-timeout", "200ms") as (server, port):
+    with listening("--keep", "--sh-exec", first, "-v", "--idle-timeout", "2s") as (server, port):
         before = descriptors(server.pid)
         with asking(port) as flood, asking(port) as other:
             for _ in range(400):

@@ -180,7 +180,7 @@ def test_both_sides_write_20_mb_before_they_read(way: str) -> None:
 @pytest.mark.fault("peer never reads")
 def test_peer_that_never_reads_stops_our_reading() -> None:
     """A peer that does not read blocks our stdin, without use of memory or CPU, until --idle-timeout ends it: 28."""
-    with peer(say_some) as server, running("connect", server.address, "--idle-timeout", "500ms", real=True) as process:
+    with peer(say_some) as server, running("connect", server.address, "--idle-timeout", "2s", real=True) as process:
         assert process.out.read(4) == b"some"
         before = peak_memory(process.pid)
         pushed = push(process.stdin.fileno(), process)
@@ -189,7 +189,7 @@ def test_peer_that_never_reads_stops_our_reading() -> None:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert cpu_seconds(process.pid) - spent <= 0.1  # a busy loop would use 0.3
         done = process.finish()
-    assert "nothing moved for 500 ms (--idle-timeout)" in sound(done, 28).err
+    assert "nothing moved for 2 s (--idle-timeout)" in sound(done, 28).err
     assert pushed > 65536
 
 
@@ -202,8 +202,8 @@ def test_silent_peer_runs_into_the_idle_timeout(way: str) -> None:
         sock.sendall(b"some")
         return sock.recv(1)
 
-    done, seen = converse(way, fall_silent, "--idle-timeout", "400ms", input=None)
-    assert "nothing moved for 400 ms (--idle-timeout)" in sound(done, 28).err
+    done, seen = converse(way, fall_silent, "--idle-timeout", "1s", input=None)
+    assert "nothing moved for 1 s (--idle-timeout)" in sound(done, 28).err
     assert done.out == b"some"
     assert seen == b"" if way == "unix" else isinstance(seen, ConnectionResetError)
 
