@@ -40,6 +40,7 @@ def test_three_clients_are_told_apart_and_all_hear_what_is_typed() -> None:
         server.stdin.write(b"to all\n")
         for talker in talkers.values():
             assert talker.out.read(100) == b"to all\n"
+            talker.stdin.close()
         server.stdin.close()
         for talker in talkers.values():
             assert talker.finish() == (0, b"", "")
