@@ -246,7 +246,7 @@ def close(sock: socket.socket) -> None:
     """End at once."""
 
 
-STALLED = "no answer within 300 ms"
+STALLED = "no answer within 1 s"
 MALFORMED = "its answer is malformed"
 CLOSED, CUT = "it closed the connection\n", "it closed the connection amid its answer"
 TOO_LONG = "its head has more than 262144 bytes"
@@ -315,7 +315,7 @@ ROWS: list[tuple[str, Sequence[Step], Behaviour, int, str]] = [
 def test_a_proxy_that_does_not(url: str, steps: Sequence[Step], then: Behaviour, code: int, reason: str) -> None:
     """A failure of the proxy says why, and names the proxy and the target."""
     with pytest.raises(Failure) as caught:
-        dialled(url, scripted(steps, then), timeout=0.3 if code == 28 else 10)
+        dialled(url, scripted(steps, then), timeout=1.0 if code == 28 else 10)
     assert caught.value.exit == code
     scheme, _, _ = url.partition("://")
     told = re.sub(r"127\.0\.0\.1:\d+", "p", str(caught.value))
@@ -351,7 +351,7 @@ def attempt(codes: dict[str, int | None], monkeypatch: pytest.MonkeyPatch) -> tu
 
     monkeypatch.setattr(tunnel, "lookup", lookup)
     try:
-        dialled("socks5://{}", serve, timeout=0.3 if None in codes.values() else 10)
+        dialled("socks5://{}", serve, timeout=1.0 if None in codes.values() else 10)
     except Failure as failure:
         return told, failure
     return told, None
@@ -396,4 +396,4 @@ def test_the_time_is_for_all_addresses_together(monkeypatch: pytest.MonkeyPatch)
     told, failure = attempt({V6: 5, V4: None}, monkeypatch)
     assert told == [V6, V4]
     assert (failure.exit, failure.reason) == (Exit.TIMEOUT, "no address answered")
-    assert failure.detail == f"{V6}: connection refused, {V4}: no answer within 300 ms"
+    assert failure.detail == f"{V6}: connection refused, {V4}: no answer within 1 s"
