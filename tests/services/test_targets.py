@@ -92,7 +92,7 @@ def test_what_stands_between_urls_and_plain_targets() -> None:
         ("redis:///0", "the host is empty"),
         ("redis://db:0", "port 0 is not between 1 and 65535"),
         ("redis://me:secret@db:x", "port 'x' is not a number"),
-        ("redis://a,b", "is not a host name"),
+        ("redis://a,b", "has several hosts: write a URL for each"),
         ("redis://::1", "brackets"),
         ("http://", "the host is empty"),
         ("tls:redis://db", "a URL says itself"),
