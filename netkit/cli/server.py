@@ -102,8 +102,12 @@ class ServerOptions:
         secure = [self.tls.server(self.observe)] if self.tls.tls else []
         return self.between.around(secure, setting)
 
-    def changes(self) -> "list[Callable[[], Change]]":
-        """Factories of the changes to each client's data: the search of --until."""
+    def changes(self, *, one_shot: bool = False) -> "list[Callable[[], Change]]":
+        """Factories of the changes to each client's data: the search of --until.
+
+        A match ends the conversation, and thereby a ``one_shot`` server, however long its client takes for the rest of
+        our data. It stops another server, which gives its clients a moment to end.
+        """
         pattern = self.serving.until
         if pattern is None:
             return []
@@ -111,7 +115,8 @@ class ServerOptions:
 
         def found() -> None:
             self._found = True
-            self.stop.set()
+            if not one_shot:
+                self.stop.set()
 
         return [lambda: until(pattern, found, cut=False)]
 

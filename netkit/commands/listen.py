@@ -159,7 +159,7 @@ def listen(
     conversation = join.Conversation(
         ending.ending(kind, shutdown, with_peer=waits and program.argv is None)._replace(asks=False),
         incoming=lambda stream: [
-            *server.changes(),
+            *server.changes(one_shot=not keep),
             *transforms.incoming(raw),
             *([partial(transforms.labelled, printable(stream.name))] if label else []),
             *shown.changes(),

@@ -8,6 +8,10 @@ from netkit.cli.client import ClientOptions
 from netkit.cli.command import gathered
 from netkit.cli.options import AddressOptions, EndingOptions, TlsOptions
 from netkit.cli.proxies import ProxyOptions
+from netkit.cli.server import ServerOptions, ServingOptions
+from netkit.cli.types import REGEX
+from netkit.core.address import Endpoint
+from netkit.core.pump import Done, fresh
 from netkit.core.relay import AFTER_THE_ANSWER, AT_ONCE, NEVER, Ending, Input, Shutdown
 from netkit.output.console import Verbosity
 from netkit.protocols.proxy import parse
@@ -85,3 +89,18 @@ def test_a_bundle_takes_what_is_its_own() -> None:
         return values
 
     assert function(ipv6=True, other=1) == {"addresses": AddressOptions(False, True, False), "other": 1}
+
+
+@pytest.mark.parametrize("one_shot", [False, True])
+def test_what_a_match_of_until_ends(one_shot: bool) -> None:
+    """It ends the conversation, and stops a server of many, which then cuts clients short that take too long."""
+    serving = ServingOptions(
+        **{"port_file": None, "print_port": False, "accept_timeout": None, "duration": None},
+        **{"until": REGEX.convert("END", None, None), "allow": (), "deny": (), "stats": False},
+    )
+    server = ServerOptions(Verbosity(), Endpoint("127.0.0.1", 0), (), AddressOptions(), serving)
+    change = fresh(server.changes(one_shot=one_shot))
+    assert change is not None and change(b"no") == b"no"
+    with pytest.raises(Done):
+        change(b"END")
+    assert server.stop.is_set() is not one_shot
