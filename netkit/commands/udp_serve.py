@@ -87,11 +87,14 @@ def udp_serve(
         from netkit.services import exec
         from netkit.services.join import Conversation
 
-        server.address = server.address._replace(udp=True)
         ending, patience = Ending(Input.PROGRAM), server.idle_timeout or 60.0
         conversation = Conversation(ending, lambda _: [], server.observe, idle_timeout=patience)
         argv = program.argv
-        return server.run(lambda: Service(exec.running(argv, conversation, lambda code: None, alone=False)))
+
+        def programs() -> Service:
+            return Service(exec.running(argv, conversation, lambda code: None, alone=False), converses=True)
+
+        return server.run(programs)
     serve.check_groups(server.address, join, server.addresses.family())
     kind = output.kind(server.verbosity)
     answer = serve.replying(reply, reply_with)

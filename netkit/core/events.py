@@ -106,11 +106,15 @@ class SelfSigned(CoreEvent):
 
 
 class Listening(CoreEvent):
-    """A server accepts clients. ``beside`` is for the UDP socket with the same port as a TCP server."""
+    """A server accepts clients. ``beside`` is for the UDP socket with the same port as a TCP server.
+
+    With ``converses`` the datagrams of each peer are a conversation, which counts as a connection.
+    """
 
     local: Endpoint
     protocol: str = "tcp"
     beside: bool = False
+    converses: bool = False
 
 
 class Retrying(CoreEvent):

@@ -39,9 +39,10 @@ _PASSING = {getattr(errno, name, None) for name in _PASSING_NAMES.split()}
 class Acceptor(Protocol):
     """What ``serve`` accepts connections from: ``sockets``, which it owns, with the addresses ``endpoints``.
 
-    ``serve`` notifies ``left`` when a client has left.
+    ``protocol`` is "tcp" or "udp". ``serve`` notifies ``left`` when a client has left.
     """
 
+    protocol: str
     endpoints: list[Endpoint]
     port: int | None
     left: Condition
@@ -68,6 +69,8 @@ class Listener:
 
     ``owner_only`` is for abstract unix sockets: it denies other users than ours and root.
     """
+
+    protocol = "tcp"
 
     def __init__(self, sockets: list[socket.socket], *, owner_only: bool = False) -> None:
         self.sockets = sockets

@@ -238,12 +238,14 @@ class DatagramListener:
     """An Acceptor over datagram sockets: the first datagram of each peer begins a connection.
 
     After ``close`` no new peer is accepted, and the sockets close with the last conversation. It owns ``bound``. The
-    server notifies ``left`` when a conversation has ended.
+    server notifies ``left`` when a conversation has ended. ``named_udp`` is whether its addresses begin with ``udp:``.
     """
 
-    def __init__(self, bound: Bound, observe: Observer) -> None:
+    protocol = "udp"
+
+    def __init__(self, bound: Bound, observe: Observer, *, named_udp: bool = True) -> None:
         self.sockets = bound.sockets
-        self.endpoints = [endpoint._replace(udp=True) for endpoint in bound.endpoints]
+        self.endpoints = [endpoint._replace(udp=named_udp) for endpoint in bound.endpoints]
         self.port = bound.port
         self.left = Condition()
         self.held_bytes = 0  # of all conversations, that wait to be read

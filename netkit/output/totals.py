@@ -32,8 +32,8 @@ class Totals:
         def count(event: CoreEvent) -> None:
             match event:
                 case events.Listening():
-                    self._converses = event.local.udp
-                    self._protocols.add("tcp" if event.local.udp else event.protocol)
+                    self._converses = event.converses
+                    self._protocols.add("tcp" if event.converses else event.protocol)
                 case events.Connected():
                     self._about = {"target": event.target, **ends_of(peer=event.peer, local=event.local)}
                 case events.Opened():

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 class Service(NamedTuple):
     """What a server does: ``handler`` is for each client, ``receiver`` for the datagrams that come to the same port.
 
+    With ``converses`` a client is a peer of datagrams, as it is where ``udp:`` is written before the address.
     ``beside`` runs as long as the server. ``interrupted`` is called at Ctrl-C, before open connections are drained.
     ``flush`` is called after the last client, with the event that ends the server early; it writes what is still to be
     written, or raises Failure.
@@ -34,6 +35,7 @@ class Service(NamedTuple):
     handler: Handler | None = None
     beside: Callable[[], Coroutine[Any, Any, None]] | None = None
     receiver: "Receiver | None" = None
+    converses: bool = False
     interrupted: Callable[[], None] = lambda: None
     flush: Callable[[Event], Coroutine[Any, Any, None]] | None = None
 
@@ -46,13 +48,13 @@ class Sockets(NamedTuple):
 
     @property
     def listening(self) -> list[Listening]:
-        streams = [
-            Listening(endpoint, "udp" if endpoint.udp else "tcp")
-            for endpoint in (self.listener.endpoints if self.listener else ())
-        ]
-        if self.bound is None:
-            return streams
-        return streams + [Listening(endpoint, "udp", bool(streams)) for endpoint in self.bound.endpoints]
+        streams, datagrams = [], []
+        if self.listener is not None:
+            protocol = self.listener.protocol
+            streams = [Listening(each, protocol, converses=protocol == "udp") for each in self.listener.endpoints]
+        if self.bound is not None:
+            datagrams = [Listening(each, "udp", bool(streams)) for each in self.bound.endpoints]
+        return streams + datagrams
 
     @property
     def port(self) -> int | None:
@@ -79,12 +81,12 @@ async def open_sockets(
 
     Raises Failure: BIND, or RESOLVE for the name.
     """
-    if endpoint.udp:
+    if endpoint.udp or service.converses:
         from netkit.core.udp_server import bind
         from netkit.core.udp_stream import DatagramListener
 
         bound = await bind(endpoint, family=family, numeric=numeric, mode=mode, observe=observe)
-        return Sockets(DatagramListener(bound, observe))
+        return Sockets(DatagramListener(bound, observe, named_udp=endpoint.udp))
     if service.receiver is None:
         return Sockets(await listen(endpoint, family=family, numeric=numeric, mode=mode, observe=observe))
     from netkit.core.udp_server import bind, bind_both

@@ -796,6 +796,14 @@ def test_a_program_for_each_peer() -> None:
             assert each.recv(99) == b"hello %d\n" % each.getsockname()[1]
 
 
+def test_the_address_of_a_server_with_programs_can_be_sent_to() -> None:
+    """With --exec udp-serve tells its address as without, as udp-send takes it; peers count as connections."""
+    command = f"{' '.join(NETKIT)} udp-send $NETKIT_ADDRESS hi --replies 1"
+    code, out, err = netkit("udp-serve", HERE, "--exec", "cat", "--stats", "--", "sh", "-c", command)
+    assert (code, out, stats(err)["connections"]) == (0, b"hi", 1)
+    assert re.match(r"netkit udp-serve: listening on 127\.0\.0\.1:[0-9]+\n", err)
+
+
 _TWO_HOSTS = (
     "ip link set lo up",
     "mount -t tmpfs none /run",
