@@ -262,12 +262,16 @@ def _write_whole(path: str, content: bytes) -> tuple[int, int]:
 
 
 def _environment(endpoint: Endpoint) -> dict[str, str]:
-    """Our environment, and for COMMAND the address of the server; that of a wildcard is loopback."""
+    """Our environment, and for COMMAND the address of the server; that of a wildcard is loopback.
+
+    A unix socket has no host and no port, not even those of a server in whose COMMAND we run.
+    """
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(endpoint.host or "", endpoint.host)
     told = {"NETKIT_ADDRESS": str(endpoint._replace(host=host))}
     if endpoint.path is None:
         told |= {"NETKIT_HOST": host or "", "NETKIT_PORT": str(endpoint.port)}
-    return {**os.environ, **told}
+    others = {name: value for name, value in os.environ.items() if name not in ("NETKIT_HOST", "NETKIT_PORT")}
+    return {**others, **told}
 
 
 async def _run(command: Sequence[str], environment: dict[str, str], hurry: Event, observe: Observer) -> int:

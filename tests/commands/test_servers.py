@@ -13,6 +13,7 @@ import pytest
 
 from tests.support import Finished, exchange, free_port, netkit, reset, running
 from tests.support.data import files
+from tests.support.forkserver import NETKIT
 from tests.support.logs import octets, read_log
 from tests.support.peers import connect
 from tests.support.processes import HERE, ends
@@ -264,6 +265,13 @@ def test_command_gets_an_address_that_can_be_dialled(address: str, host: str) ->
     assert (done.code, found_host) == (0, host)
     assert int(port) > 0
     assert whole == (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+
+
+def test_command_of_a_unix_socket_gets_no_port_of_another_server(tmp_path: Path) -> None:
+    """A server in the COMMAND of another one does not pass on the host and the port of that."""
+    inner = ("sh", "-c", "echo $NETKIT_HOST $NETKIT_PORT $NETKIT_ADDRESS")
+    nested = (*NETKIT, "echo", f"unix:{tmp_path}/s", "-q", "--", *inner)
+    assert netkit("echo", "0", "-q", "--", *nested) == Finished(0, f"unix:{tmp_path}/s\n".encode(), "")
 
 
 @pytest.mark.parametrize(("word", "code", "reason"), [("/nonexistent", 127, "no such file"), ("/", 126, "denied")])
