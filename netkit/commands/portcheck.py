@@ -226,6 +226,7 @@ def portcheck(
     When --wait is over it is 28. COMMAND replaces netkit once everything is as expected.
     """
     from netkit.core.errors import Invalid
+    from netkit.core.udp import LARGEST
     from netkit.output.portcheck.report import make_writer, write
     from netkit.services.portcheck.check import Summary
     from netkit.services.portcheck.scan import Checker, limits
@@ -240,6 +241,8 @@ def portcheck(
         greeted=bool(client.between.secures),
         family=last.family if last else client.addresses.family(),
     )
+    if udp and len(check.payload) > LARGEST:
+        raise Invalid(f"{len(check.payload)} bytes are more than {LARGEST}, the most a datagram holds")
     given = click.get_current_context().params
 
     def approve(found: "list[Target]") -> None:

@@ -411,6 +411,7 @@ def test_conversations_go_on_side_by_side() -> None:
         (["127.0.0.1", "3-1"], "port range 3-1 is reversed: write 1-3"),
         (["--udp", "unix:/run/x"], "is a unix socket: --udp does not apply"),
         (["tls:tls:db:1"], "says tls: twice"),
+        (["--udp", "db:1", "--payload", "00" * 65508], "65508 bytes are more than 65507, the most a datagram holds"),
         (["mongodb://me:x@a:1,b:2/db"], "target 'mongodb://...@a:1,b:2/db' has several hosts: write a URL for each"),
         (["tls:unix:/run/x"], "is a unix socket: TLS does not apply"),
         (["localhost:1", "-n"], "host 'localhost' is a name, and --numeric"),
