@@ -302,16 +302,19 @@ async def _asked(host: str, how: Query, begun: float) -> Answer:
         try:
             replies[kind] = await ask(host, kind, asking)
         except Failure as failure:
-            if failure.exit is not Exit.RESOLVE:
-                raise
             failures[kind] = failure
 
     async with Group() as group:
         for kind in kinds:
             group.start_soon(one(kind))
     values = tuple(Value(*record) for kind in kinds if kind in replies for record in replies[kind].records)
-    if failures and not values:  # with values, the server fails for the other type alone: RFC 4074, section 4
-        raise next(failures[kind] for kind in kinds if kind in failures)
+    in_order = [failures[kind] for kind in kinds if kind in failures]
+    answered = [failure for failure in in_order if failure.exit is Exit.RESOLVE]
+    others = [failure for failure in in_order if failure.exit is not Exit.RESOLVE]
+    if not values and failures:
+        raise (answered or others)[0]
+    if others:  # otherwise the server only has an error for the other type: RFC 4074, section 4
+        raise others[0]
     first = next(replies[kind] for kind in kinds if kind in replies)
     if not values:
         alias = "" if first.canonical == host.rstrip(".") else f", {first.canonical}, its canonical name"

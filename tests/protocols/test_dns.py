@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import dns.flags
 import dns.message
 import dns.rcode
+import dns.rdatatype
 import dns.rrset
 import pytest
 
@@ -13,6 +14,7 @@ from netkit.core.errors import Exit, Failure, Invalid
 from netkit.core.kernel import now, sleep
 from netkit.protocols import dns as ours
 from netkit.protocols.dns import Asking, ask, comparable
+from netkit.services.resolve import Query, answer
 from tests.clock import run
 
 
@@ -86,6 +88,35 @@ def test_servers_are_asked_in_turn(
 ) -> None:
     """A silent server is asked again after 1 s, 2 s ... of patience; the next one is asked after a failure of one."""
     assert asked(monkeypatch, says) == (order, result, pytest.approx(seconds))
+
+
+@pytest.mark.parametrize(
+    ("ipv4", "ipv6", "result"),
+    [
+        ("NOERROR", "SERVFAIL", "192.0.2.1"),
+        ("NOERROR", "silent", "TIMEOUT no answer within 10 s"),
+        ("NXDOMAIN", "silent", "RESOLVE name not found"),
+        ("silent", "NXDOMAIN", "RESOLVE name not found"),
+        ("SERVFAIL", "NXDOMAIN", "RESOLVE temporary failure of the server (SERVFAIL)"),
+    ],
+)
+def test_a_server_fails_for_one_type(monkeypatch: pytest.MonkeyPatch, ipv4: str, ipv6: str, result: str) -> None:
+    """An error for one type hides no address of the other (RFC 4074, section 4), but silence does."""
+
+    async def over_udp(query: dns.message.Message, server: Endpoint, odd: set[Endpoint]) -> dns.message.Message:
+        said = ipv4 if query.question[0].rdtype == dns.rdatatype.A else ipv6
+        if said == "silent":
+            await sleep(3600)
+        return answer_of(query, said)
+
+    async def main() -> str:
+        try:
+            return str(*(await answer("x.test", Query(timeout=10.0, server=Endpoint("192.0.2.53", 53)))).values)
+        except Failure as failure:
+            return f"{failure.exit.name} {failure.reason}"
+
+    monkeypatch.setattr(ours, "_over_udp", over_udp)
+    assert run(main()) == result
 
 
 @pytest.mark.parametrize(
