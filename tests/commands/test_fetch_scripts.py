@@ -171,9 +171,14 @@ def test_a_pipe_is_sent_only_once() -> None:
 
 
 def test_a_silent_server_has_no_more_time_than_there_is() -> None:
-    """--wait also limits the time for an answer."""
-    with site(read_all) as web:
-        assert "no answer came after 300 ms" in fetch(web.url, "--wait", "300ms", code=28).err
+    """--wait also limits the time for an answer, or the rest of its head."""
+    with site(read_all, read_all) as web:
+        assert "still no answer came after 300 ms (--wait)" in fetch(web.url, "--wait", "300ms", code=28).err
+        done = fetch(web.url, "--wait", "300ms", "--data", "x", code=28)
+        assert done.err == f"netkit fetch: cannot fetch {web.url}/: no answer came (--wait)\n"
+    with site(lambda sock: (sock.sendall(b"HTTP/1.1 200"), read_all(sock))) as web:
+        done = fetch(web.url, "--wait", "300ms", code=28)
+        assert done.err == f"netkit fetch: cannot fetch {web.url}/: only a part of the head came (--wait)\n"
 
 
 # -- several URLs

@@ -326,6 +326,7 @@ async def _taken(exchange: Exchange, stream: Connection, asking: Task, before: i
 
 async def _too_late(exchange: Exchange, stream: Connection, until: float) -> None:
     """Raise Failure TIMEOUT at ``until`` of the kernel's clock, or once the server takes no more of the upload."""
+    heard = stream.counts.received
 
     def taken() -> int:
         return stream.counts.sent - stream.unacknowledged()
@@ -336,7 +337,8 @@ async def _too_late(exchange: Exchange, stream: Connection, until: float) -> Non
     while exchange.upload is not None and before < (after := taken()):
         before = after
         await sleep(_PATIENCE)
-    raise Failure(Exit.TIMEOUT, f"fetch {exchange.name}", "no answer came")
+    what = "no answer" if stream.counts.received == heard else "only a part of the head"
+    raise Failure(Exit.TIMEOUT, f"fetch {exchange.name}", f"{what} came", detail="--wait")
 
 
 async def _skip(exchange: Exchange) -> None:
