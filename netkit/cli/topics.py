@@ -101,7 +101,7 @@ ENVIRONMENT = (
         "The pager for help on a terminal: the first of these that is set, less if none is. With cat, or an empty "
         "value, no pager is used.",
     ),
-    ("NO_COLOR", "If set and not empty, nothing is coloured, unless --color says otherwise."),
+    ("NO_COLOR", "If set and not empty, nothing is coloured or bold, unless --color says otherwise."),
     ("FORCE_COLOR", "Has no effect on a pipe or a file: use --color always. On a terminal NO_COLOR overrides it."),
     ("TERM", "If dumb or unknown, a terminal gets no escape sequences: nothing is coloured, and nothing moves."),
 )

@@ -4,7 +4,7 @@ import click
 
 from netkit.cli import client as client_module
 from netkit.cli import habits, options
-from netkit.cli.command import DATA, TIME, command
+from netkit.cli.command import DATA, TIME, command, gathered
 from netkit.cli.rules import Case, excluded, needs, one_of
 from netkit.cli.types import DURATION_OR_ZERO, word
 from netkit.output.console import View
@@ -63,7 +63,7 @@ from netkit.output.console import View
 )
 @TIME.option("--interval", type=DURATION_OR_ZERO, help="Time between two look-ups of --wait, at least 10ms.")
 @options.timeout_option
-@options.view_options
+@gathered("view", View, options.color_option)
 @options.verbosity_options
 @client_module.client_options
 def resolve(

@@ -205,7 +205,7 @@ _netkit_table() {
     _netkit_option 'connect fetch listen udp-send udp-serve' '' --raw
     _netkit_option 'connect echo fetch listen portcheck proxy relay resolve udp-send udp-serve upper' '' -v --verbose --json
     _netkit_option 'connect echo fetch listen pack portcheck proxy relay resolve sockets udp-send udp-serve unpack upper' '' -q --quiet
-    _netkit_option 'connect fetch listen portcheck resolve' '' --progress --no-progress
+    _netkit_option 'connect fetch listen portcheck' '' --progress --no-progress
     _netkit_option 'connect echo listen proxy relay upper' '' --hexdump
     _netkit_option 'connect echo listen proxy relay upper' 'file' --log
     _netkit_option 'connect fetch' '' --stats

@@ -69,6 +69,7 @@ OPTIONS: list[Case] = [
     (["connect", "h", "1", "--once"], "no such option '--once'"),
     (["connect", "h", "1", "--port-file", "/nosuch/p"], "no such option '--port-file'"),
     (["echo", "0", "--send", "x"], "no such option '--send'"),
+    (["resolve", "localhost", "--progress"], "no such option '--progress'"),
     (["connect", "h", "1", "---"], "no such option '---'"),
     (["connect", "h", "1", "--=3"], "no such option '--'"),
 ]

@@ -29,6 +29,7 @@ def rows(what: RenderableType, fd: int, *, coloured: bool) -> list[str]:
         width=here.columns,
         height=here.lines,
         force_terminal=True,
+        color_system="auto" if coloured else None,  # without one nothing is bold or dim either
         no_color=not coloured,
         highlight=False,
         emoji=False,

@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import tempfile
 from pathlib import Path
 
@@ -183,6 +184,17 @@ def test_colour(args: list[str], env: dict[str, str], coloured: bool) -> None:
     code, data, _ = seen("portcheck", "127.0.0.1:1", *args, env=env)
     assert code == 7
     assert (b"\x1b[31mclosed" in data) == coloured
+
+
+@pytest.mark.parametrize("words", [("portcheck", "127.0.0.1:1", "--closed"), ("resolve",), ("sockets", "--udp")])
+def test_what_is_not_coloured_is_plain(words: tuple[str, ...]) -> None:
+    """Without colours no letter is bold or dim either."""
+    with socket.socket(type=socket.SOCK_DGRAM) as bound:
+        bound.bind(("127.0.0.1", 0))
+        for args, env in (([], {"NO_COLOR": "1"}), (["--color", "never"], {})):
+            code, data, lines = seen(*words, *args, env=env)
+            assert (code, b"\x1b[" in data) == (0, False) and lines
+        assert b"\x1b[1m" in seen(*words)[1]
 
 
 def test_names_are_a_table() -> None:
