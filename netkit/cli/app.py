@@ -25,6 +25,7 @@ class Netkit(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Move options before the command after it: ``netkit -v connect`` becomes ``netkit connect -v``."""
+        console.program = ctx.command_path
         front = list(takewhile(_IN_FRONT.fullmatch, args))
         name, *rest = args[len(front) :] or [""]
         if front and not name:
@@ -143,14 +144,15 @@ def run(args: list[str]) -> int:
 
 def _wants_json(command: click.Command, args: Sequence[str]) -> bool:
     """Whether a usage error is written as JSON, as other failures of this command are; ``args`` are as typed."""
-    if not isinstance(command, Command) or "--json" not in command.options:
-        return False
-    typed = set()
-    words = iter(args)
-    for word in takewhile(lambda word: word != "--", words):
-        typed.add(word)
-        if word.startswith("-") and command.wants_value(word):
-            next(words, None)
+    typed = set(takewhile(_IN_FRONT.fullmatch, args))
+    if isinstance(command, Command):
+        if "--json" not in command.options:
+            return False
+        words = iter(args)
+        for word in takewhile(lambda word: word != "--", words):
+            typed.add(word)
+            if word.startswith("-") and command.wants_value(word):
+                next(words, None)
     return "--json" in typed and not typed & {"-q", "--quiet"}
 
 

@@ -266,6 +266,23 @@ def test_a_mistake_is_an_object(name: str, args: list[str], says: str, capfd: py
 @pytest.mark.parametrize(
     ("args", "says"),
     [
+        (["--json", "conect", "h", "1"], "no such command 'conect', did you mean 'connect'?"),
+        (["-v", "--json"], "a command is missing after '--json'"),
+    ],
+)
+def test_a_mistake_before_the_command_is_an_object(
+    args: list[str], says: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """So is a mistake in the command's name, if --json is before it."""
+    assert run(args) == 2
+    out, err = capfd.readouterr()
+    [found] = parse(err, "netkit")
+    assert (out, found["exit_code"], found["reason"]) == ("", 2, says)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
         (["fetch", "http://h/", "--", "--json"], "words after '--'"),
         (["connect", "h", "1", "2", "--send", "--json"], "unexpected word '2'"),
         (["connect", "h", "1", "2", "-vw", "--json"], "--connect-timeout: '--json' is not a duration"),
