@@ -29,7 +29,7 @@ def free_port(words: tuple[str, ...], count: int, udp: bool, json: bool) -> int:
     Another program may take the port before you use it. A server on port 0 avoids this race: netkit listen, echo and
     upper tell their port by --print-port and --port-file, and to a COMMAND.
     """
-    from netkit.core.errors import Invalid
+    from netkit.core.errors import Exit, Invalid
     from netkit.output.jsonl import record
     from netkit.services.free_port import free_ports
 
@@ -42,4 +42,4 @@ def free_port(words: tuple[str, ...], count: int, udp: bool, json: bool) -> int:
         lines = [record("port", "free-port", port=port, protocol=protocol) if json else str(port) for port in found]
         console.write("\n".join(lines) + "\n")
 
-    return run.Run(Verbosity(json=json))(work())
+    return run.Run(Verbosity(json=json))(work(), refused=Exit.BIND)

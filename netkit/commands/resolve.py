@@ -106,6 +106,7 @@ def resolve(
     others are still looked up.
     """
     from netkit.core.address import Endpoint
+    from netkit.core.errors import Exit
     from netkit.output.resolve import write
     from netkit.services.resolve import Query, parse_query
 
@@ -120,4 +121,4 @@ def resolve(
         layers = client.layers(tls, address, address.host or "", str(how.url or address))
         return await write(words, how._replace(layers=layers), view, client.verbosity)
 
-    return client.run(work())
+    return client.run(work(), refused=Exit.RESOLVE)

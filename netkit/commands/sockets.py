@@ -86,7 +86,7 @@ def sockets(
     tables, or does not show them to this user, as for --pid with a process of another user.
     """
     from netkit.core.address import parse_port
-    from netkit.core.errors import Invalid
+    from netkit.core.errors import Exit, Invalid
     from netkit.services.sockets import PROTOCOLS, Wanted, parse_state
 
     if words:
@@ -112,4 +112,4 @@ def sockets(
         else:
             await sockets_module.watch(wanted, watch, view, json=verbosity.json)
 
-    return run.Run(verbosity)(work())
+    return run.Run(verbosity)(work(), refused=Exit.READ)

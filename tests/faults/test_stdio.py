@@ -434,6 +434,14 @@ def test_few_descriptors(limit: int) -> None:
     assert done.code == 0 or limit < 10
 
 
+@pytest.mark.fault("few descriptors")
+@pytest.mark.parametrize(("words", "code"), [("sockets", 26), ("resolve localhost", 6), ("free-port", 45)])
+def test_few_descriptors_of_a_look(words: str, code: int) -> None:
+    """What looks at this machine fails with the exit code of what it could not look at, and with one line."""
+    done = sound(netkit(*words.split(), wrapper=("prlimit", "--nofile=5")), code)
+    assert (done.out, done.err) == (b"", f"netkit {words.split()[0]}: cannot go on: too many open files\n")
+
+
 # -- what belongs to the caller
 
 
