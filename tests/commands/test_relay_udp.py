@@ -193,7 +193,8 @@ def test_eleven_hundred_clients() -> None:
     wrapper = ("prlimit", "--nofile=4096")
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
     try:
-        with relayed("--json", wrapper=wrapper) as (server, there), contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
+            server, there = stack.enter_context(relayed("--json", "--idle-timeout", "1h", wrapper=wrapper))
             server.line("listening")
             port = json.loads(server.said[-1])["local_port"]
             clients = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(1100)]

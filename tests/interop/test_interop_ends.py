@@ -93,9 +93,10 @@ def test_ends(sender: str, receiver: str, way: str, tmp_path: Path, pki: Pki) ->
         elif sender in ("pauses", "left open"):  # a pipe that holds the first part: an idle one may be left before
             reading, writing = os.pipe()
             stdin = stack.enter_context(open(reading, "rb"))
-            pipe = stack.enter_context(open(writing, "wb", buffering=0))
+            pipe = stack.enter_context(open(writing, "wb"))
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 1 << 17)
-            assert pipe.write(DATA[:100_000]) == 100_000
+            pipe.write(DATA[:100_000])
+            pipe.flush()
         elif sender == "terminal":
             keyboard, stdin = stack.enter_context(terminal())
             os.write(keyboard, TYPED + b"\x04")
@@ -111,6 +112,7 @@ def test_ends(sender: str, receiver: str, way: str, tmp_path: Path, pki: Pki) ->
                 wanted = DATA[:100_000]
             else:
                 pipe.write(DATA[100_000:])
+                pipe.flush()
                 if sender == "left open":
                     sent_so_far(stdout, len(DATA), client)
                     settle(client)  # it is still there

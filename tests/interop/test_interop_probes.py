@@ -162,7 +162,8 @@ def test_redis(files: Files) -> None:
             only.sendall(b"CONFIG SET maxclients 1\r\n")
             assert only.recv(4096) == b"+OK\r\n"
             assert ask("redis", port) == (8, "not ready: ERR max number of clients reached")
-    slowly = ("--key-load-delay", "100000", "--loading-process-events-interval-bytes", "1024")
+    # 20 ms for each of 1,000 keys, and an answer after 26 of them.
+    slowly = ("--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024")
     with redis(files, *slowly) as ports:
         port = ports["redis"]
         assert ask("redis", port) == (8, "not ready: LOADING Redis is loading the dataset in memory")
