@@ -204,8 +204,6 @@ async def relay(
         worst = most_severe(failures)
         if worst.exit is Exit.PARTIAL:
             await within(LAST_WORDS, acknowledged(peer))  # what was on its way
-            if _lost(peer, out.offered, peer.counts.sent - sent_before):
-                worst = Failure(Exit.SEND, worst.action, worst.reason, hint=worst.hint)
         worst = classify(worst, peer, out.offered, peer.counts.sent - sent_before)
         if not (whole and worst.exit is Exit.RECV and is_over(peer)):
             if worst.exit in (Exit.SEND, Exit.RECV):
@@ -335,22 +333,21 @@ async def bridge(
 
 
 def classify(failure: Failure, peer: Connection, offered: int, sent: int) -> Failure:
-    """Make SEND of a broken connection if bytes of ours were lost, else RECV; other failures are returned as they are.
+    """Make SEND of a broken connection if bytes of ours were lost, else RECV, unless it was ended too early (PARTIAL).
 
-    ``offered`` bytes were meant for the peer, of which ``sent`` were written to the socket.
+    Other failures are returned as they are. ``offered`` bytes were meant for the peer, of which ``sent`` were
+    written to the socket.
     """
-    if failure.exit not in (Exit.SEND, Exit.RECV):
+    if failure.exit not in (Exit.SEND, Exit.RECV, Exit.PARTIAL):
         return failure
     reason = failure.reason
     if failure.errno in _RESET:
         reason = describe(OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
-    if lost := _lost(peer, offered, sent):
+    lost = offered - (sent - peer.unacknowledged())
+    if lost:
         detail = f"{lost} of {offered} bytes not acknowledged"
         return Failure(Exit.SEND, f"send to {peer.name}", reason, detail=detail, hint=failure.hint)
+    if failure.exit is Exit.PARTIAL:
+        return failure
     detail = f"after {peer.counts.received} bytes"
     return Failure(Exit.RECV, f"receive from {peer.name}", reason, detail=detail, hint=failure.hint)
-
-
-def _lost(peer: Connection, offered: int, sent: int) -> int:
-    """How many of the ``offered`` bytes were not sent, or are not acknowledged."""
-    return offered - (sent - peer.unacknowledged())
