@@ -166,9 +166,15 @@ async def drain(stream: Connection, patience: float, most: float, busy: Callable
 
 
 async def close_gracefully(stream: Connection) -> None:
-    """Half-close after a successful conversation, if that works within ``DRAIN`` seconds. Does not close the stream."""
+    """Half-close after a successful conversation, if that works within ``DRAIN`` seconds. Does not close the stream.
+
+    Raises Failure TLS of a peer that turns out to have refused the handshake.
+    """
     try:
         with deadline(now() + DRAIN):
             await stream.shutdown()
-    except (Failure, DeadlineExceeded):
-        pass  # the peer has left, or takes no more
+    except Failure as failure:
+        if failure.exit is Exit.TLS:
+            raise
+    except DeadlineExceeded:
+        pass  # the peer takes no more

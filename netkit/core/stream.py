@@ -107,7 +107,10 @@ class Connection(Stream, Protocol):
         """
 
     async def shutdown(self) -> None:
-        """Half-close unless that was done, and do what else ``close`` needs for an orderly end of the connection."""
+        """Half-close unless that was done, and do what else ``close`` needs for an orderly end of the connection.
+
+        Raises Failure TLS if the peer turns out to have refused the handshake.
+        """
 
 
 class RawEnd(NamedTuple):

@@ -262,13 +262,20 @@ class TlsStream(Wrapped):
                 raise
 
     async def shutdown(self) -> None:
-        """Send close_notify, and read and drop what the peer sends for a moment: unread data would cause a reset."""
+        """Send close_notify, and read and drop what the peer sends for a moment: unread data would cause a reset.
+
+        Raises Failure TLS for an alert that is all the answer to what we have sent: the peer has refused our
+        certificate, or that we have none, after our side of the handshake was done.
+        """
         await self.send_eof()
         try:
             with deadline(now() + _LAST_WORDS):
                 while not self._peer_ended and self._read() != b"" and await self._feed():
                     pass
-        except (Failure, DeadlineExceeded):
+        except Failure as failure:
+            if failure.exit is Exit.TLS and self.counts.sent and not self.counts.received:
+                raise
+        except DeadlineExceeded:
             pass
 
     def raise_if_reset(self) -> None:

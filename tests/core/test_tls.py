@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from netkit.core import tls, tls_context
 from netkit.core.address import Endpoint
-from netkit.core.connection import HANDSHAKE, serve_connection
+from netkit.core.connection import HANDSHAKE, close_gracefully, serve_connection
 from netkit.core.dial import Dialling, dial, dial_until
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Closed, Observer, ignore
@@ -202,6 +202,31 @@ async def test_a_record_that_comes_slowly_is_no_silence(pki: Pki) -> None:
         group.cancel()
     assert await user.recv() == bytes(RECORD)
     assert seen == []
+
+
+@on_kernel
+async def test_a_refusal_that_comes_after_all_was_acknowledged(pki: Pki) -> None:
+    """In TLS 1.3 a server tells a client late that it wants a certificate: the end of the connection waits for that."""
+    near, middle = memory.pair()
+    far_middle, far = memory.pair()
+
+    async def pass_on_late() -> None:
+        while data := await middle.recv():
+            await sleep(0.1)
+            await far_middle.send(data)
+
+    async with Group() as group:
+        group.start_soon(pass_on_late())
+        group.start_soon(pump(far_middle, middle))
+        group.start_soon(contract.fails(server_of(pki, cafile=pki.ca)(connection(far), NONE), Exit.TLS))
+        client = await client_of(pki)(connection(near), NONE)
+        await client.send(b"all that we have to say")
+        assert not client.unacknowledged()
+        with pytest.raises(Failure) as caught:
+            await close_gracefully(client)
+        group.cancel()
+    assert caught.value.exit is Exit.TLS
+    assert "the peer sent alert certificate_required" in str(caught.value)
 
 
 def connection(stream: memory.MemoryStream) -> Any:
