@@ -8,7 +8,7 @@ from netkit.core.events import Closed, Observer
 from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
 from netkit.core.layer import Layer, through
 from netkit.core.record import Record
-from netkit.core.stream import Connection
+from netkit.core.stream import Connection, Stream
 from netkit.core.units import duration
 
 HANDSHAKE = 10.0  # s that a server gives a client for the handshakes of its layers
@@ -113,13 +113,16 @@ def with_idle_timeout(handler: Handler, patience: float | None) -> Handler:
     return handler if patience is None else beside(handler, lambda stream: idle_clock(stream, patience))
 
 
-async def idle_clock(stream: Connection, patience: float, *others: Connection) -> None:
+async def idle_clock(
+    stream: Connection, patience: float, *, target: Connection | None = None, ours: Stream | None = None
+) -> None:
     """Raise Failure TIMEOUT once no byte has moved in either direction for ``patience`` seconds.
 
     Bytes of ours move when the system takes them, maybe megabytes at once, and again when the peer acknowledges them.
-    Those of ``others``, such as the target of a relay, count as well.
+    Those of the other side count as well, which may be slow: the ``target`` of a relay, or ``ours``, such as stdout.
     """
-    streams = (stream, *others)
+    streams = [each for each in (stream, target) if each is not None]
+    counts = [each.counts for each in (stream, target, ours) if each is not None]
     moved_at = stream.counts.moved_at
     before, left = _acknowledged(streams)
     while True:
@@ -128,7 +131,7 @@ async def idle_clock(stream: Connection, patience: float, *others: Connection) -
         if count != before and (left or waited):  # else they were acknowledged as soon as sent
             moved_at = now()
         before = count
-        due = max(moved_at, *(each.counts.moved_at for each in streams)) + patience
+        due = max(moved_at, *(each.moved_at for each in counts)) + patience
         if now() >= due:
             action = f"go on with {stream.name}"
             raise Failure(Exit.TIMEOUT, action, f"nothing moved for {duration(patience)}", detail="--idle-timeout")

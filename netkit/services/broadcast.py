@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from netkit.core.connection import Ended, with_idle_timeout
+from netkit.core.connection import Ended
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import CoreEvent, Cut, InputLeft, InputUnread
 from netkit.core.kernel import Group
@@ -211,8 +211,7 @@ def keeping(terminal: Terminal, conversation: Conversation) -> Service:
             subscriber.leave()
         return how
 
-    handler = with_idle_timeout(handle, conversation.idle_timeout)
-    service = Service(handler, broadcast.feed, flush=broadcast.output.flush)
+    service = Service(handle, broadcast.feed, flush=broadcast.output.flush)
     if conversation.ending.input is Input.TERMINAL:  # Ctrl-C ends typed input, too
         return service._replace(interrupted=broadcast.end)
     return service

@@ -5,7 +5,7 @@ import os
 import subprocess
 from collections.abc import Callable, Sequence
 
-from netkit.core.connection import DRAIN, Ended, Handler, drain, idle_clock
+from netkit.core.connection import DRAIN, Ended, Handler, drain
 from netkit.core.errors import Failure
 from netkit.core.events import Cut, Observer
 from netkit.core.kernel import Group, notify_closing
@@ -103,7 +103,7 @@ def running(
     """
     find(argv)
     full = Full()
-    idle_timeout, observe = conversation.idle_timeout, conversation.observe
+    observe = conversation.observe
 
     async def handle(stream: Connection) -> Ended:
         stream.raise_if_reset()
@@ -127,8 +127,6 @@ def running(
 
         try:
             async with Group() as group:
-                if idle_timeout is not None:
-                    group.start_soon(idle_clock(stream, idle_timeout))
                 group.start_soon(see_off())
                 how = await conversation.relay(program, stream)
                 group.cancel()

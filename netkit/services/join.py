@@ -6,7 +6,7 @@ import signal
 import stat
 from collections.abc import Callable, Sequence
 
-from netkit.core.connection import Ended, Handler, with_idle_timeout
+from netkit.core.connection import Ended, Handler, idle_clock
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Observer
 from netkit.core.kernel import Group, next_signal, sleep
@@ -105,15 +105,20 @@ class Conversation(Record):
     idle_timeout: float | None = None
 
     async def relay(self, ours: Stream, stream: Connection) -> Ended:
-        """Join our side and a connection; see ``relay`` of core/relay.py."""
-        return await relay(
-            ours,
-            stream,
-            self.ending,
-            outgoing=self.outgoing and self.outgoing(),
-            incoming=fresh(self.incoming(stream)),
-            observe=self.observe,
-        )
+        """Join our side and a connection; see ``relay`` of core/relay.py. Raises Failure TIMEOUT as well."""
+        async with Group() as group:
+            if self.idle_timeout is not None:
+                group.start_soon(idle_clock(stream, self.idle_timeout, ours=ours))
+            how = await relay(
+                ours,
+                stream,
+                self.ending,
+                outgoing=self.outgoing and self.outgoing(),
+                incoming=fresh(self.incoming(stream)),
+                observe=self.observe,
+            )
+            group.cancel()
+        return how
 
     async def talk(self, ours: Stream, stream: Connection) -> Ended:
         """Join as ``relay`` does; if our input is typed, Ctrl-C is its end, and ``INTERRUPTED`` is returned.
@@ -154,4 +159,4 @@ def joining(open_terminal: Callable[[], Terminal], conversation: Conversation) -
             terminal.close()
         return how
 
-    return with_idle_timeout(handle, conversation.idle_timeout)
+    return handle

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from netkit.core.connection import Ended, Handler, with_idle_timeout
+from netkit.core.connection import Ended, Handler
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import InputLeft, InputUnread, Reconnecting
 from netkit.core.kernel import Group, now, sleep
@@ -121,7 +121,7 @@ async def reconnecting(
             while True:
                 begun = now()
                 try:
-                    await converse(with_idle_timeout(handle, conversation.idle_timeout), again)
+                    await converse(handle, again)
                 except Failure as failure:
                     if failure.exit not in _BROKEN or (ours.ended and not unacknowledged):
                         raise

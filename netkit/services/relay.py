@@ -104,7 +104,7 @@ def joining(
     async def join(client: Connection, target: Connection) -> None:
         async with Group() as group:
             if idle_timeout is not None:
-                group.start_soon(idle_clock(client, idle_timeout, target))
+                group.start_soon(idle_clock(client, idle_timeout, target=target))
             broken = await bridge(client, target, fresh(changes()), shutdown=shutdown, observe=observe)
             group.cancel()
         if broken is not None:

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Callable
 
 from netkit.core.address import Endpoint
-from netkit.core.connection import DRAIN, Ended, drain, with_idle_timeout
+from netkit.core.connection import DRAIN, Ended, drain
 from netkit.core.errors import Exit, Failure, doing
 from netkit.core.kernel import Group, sleep
 from netkit.core.stream import LARGEST_READ, Connection
@@ -87,4 +87,4 @@ def replying(open_reply: Callable[[Endpoint], Reader], terminal: Terminal, conve
             group.cancel()
         return how
 
-    return Service(with_idle_timeout(handle, conversation.idle_timeout), output.run, flush=output.flush)
+    return Service(handle, output.run, flush=output.flush)

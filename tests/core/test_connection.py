@@ -81,7 +81,7 @@ async def test_an_acknowledgement_winds_the_idle_clock_up(beside: bool) -> None:
         async with Group() as group:
             group.start_soon(take())
             await peer.send(bytes(10 * 6000))
-            await (idle_clock(client, 2, peer) if beside else idle_clock(peer, 2))
+            await (idle_clock(client, 2, target=peer) if beside else idle_clock(peer, 2))
     assert 1 + 4 * 1.7 + 2 <= now() <= 1 + 4 * 1.7 + 2.3
 
 
