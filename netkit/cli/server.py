@@ -154,6 +154,7 @@ class ServerOptions:
         serve: "Callable[[], Service]",
         *,
         one_shot: bool = False,
+        ended: Callable[[], int] = lambda: 0,
         record: RecordOptions | None = None,
         groups: Sequence[str] = (),
         count: int | None = None,
@@ -162,8 +163,9 @@ class ServerOptions:
         """Listen, report the addresses, run the service that ``serve`` returns, and return the exit code.
 
         ``serve`` is called before clients can connect, and may raise Failure. ``one_shot`` serves one client, and ends
-        as its conversation does. ``record`` says whether data is logged or dumped. Datagrams are also received from
-        the multicast ``groups``, at most ``count``, and until none came for ``until_idle`` seconds.
+        as its conversation does. ``ended`` returns the exit code if nothing failed. ``record`` says whether data is
+        logged or dumped. Datagrams are also received from the multicast ``groups``, at most ``count``, and until none
+        came for ``until_idle`` seconds.
         """
         serving = self.serving
         in_vain: list[str] = []
@@ -220,7 +222,7 @@ class ServerOptions:
                 sockets.close()
             if in_vain and not code:
                 raise Failure(Exit.PROTOCOL, f"find {serving.until} in what {in_vain[0]} sent", "it ended before")
-            return code
+            return code or ended()
 
         return self._run(work(), refused=Exit.BIND)
 

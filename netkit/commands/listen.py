@@ -181,4 +181,4 @@ def listen(
             return keeping(terminal(), conversation)
         return Service(shown.around(program.joining(terminal, conversation, codes.append, alone=not keep)))
 
-    return server.run(serve, one_shot=not keep, record=record) or (0 if keep else codes[-1])
+    return server.run(serve, one_shot=not keep, ended=lambda: 0 if keep else codes[-1], record=record)

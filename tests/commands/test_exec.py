@@ -1,6 +1,7 @@
 """--exec, --sh-exec and COMMAND: what programs are given, how conversations end, and that no process is left."""
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -156,10 +157,11 @@ def test_exit_code_of_the_program_is_that_of_connect(line: str, code: int, wrapp
 
 @pytest.mark.parametrize("options, code", [([], 3), (["--keep", "--once"], 0)])
 def test_exit_code_of_listen(options: list[str], code: int) -> None:
-    """listen exits with the code of its only program; with --keep it exits with 0."""
-    with running("listen", HERE, "--sh-exec", "cat; exit 3", *options) as server:
+    """listen exits with the code of its only program; with --keep it exits with 0. --stats has the same code."""
+    with running("listen", HERE, "--sh-exec", "cat; exit 3", "--stats", *options) as server:
         assert exchange(server.port, b"all of it") == b"all of it"
-        assert server.wait() == code
+        done = server.finish()
+    assert (done.code, json.loads(done.err.splitlines()[-1])["exit_code"]) == (code, code)
 
 
 CANNOT_RUN = [
