@@ -23,6 +23,7 @@ OWNER = struct.Struct("=iII")  # ucred: unix(7)
 _PORT_TRIES = 128
 _UNPRIVILEGED = 1024  # the first port that anybody may bind: ip(7), ip_unprivileged_port_start
 _IPV6_OWN = ("::", "::1")
+_MAPPED = bytes(10) + b"\xff\xff"
 _HINTS: dict[int | None, str] = {
     errno.EADDRNOTAVAIL: "this machine has no such address; :{port} takes all that it has",
     errno.EADDRINUSE: "netkit sockets --listening --port {port} shows who has it; port 0 takes a free one",
@@ -45,10 +46,20 @@ def new_socket(family: int, kind: int) -> Iterator[socket.socket]:
 async def addresses_of(endpoint: Endpoint, *, family: int, numeric: bool, observe: Observer) -> list[Address]:
     """The addresses to bind: loopback if the host is None, all interfaces if it is "". Raises Failure RESOLVE."""
     if endpoint.host:
-        return await lookup(endpoint, family, numeric=numeric, observe=observe)
+        found = await lookup(endpoint, family, numeric=numeric, observe=observe)
+        return found if family else [_unmapped(address) for address in found]
     ipv4, ipv6 = ("127.0.0.1", "::1") if endpoint.host is None else ("0.0.0.0", "::")
     hosts = {int(socket.AF_INET): ipv4, int(socket.AF_INET6): ipv6}
     return [Address(each, (host, endpoint.port)) for each, host in hosts.items() if family in (0, each)]
+
+
+def _unmapped(address: Address) -> Address:
+    """IPv4 for an IPv4-mapped address (RFC 4291), to which no socket for IPv6 alone can be bound."""
+    if address.family == socket.AF_INET6:
+        packed = socket.inet_pton(socket.AF_INET6, address.host.partition("%")[0])
+        if packed.startswith(_MAPPED):
+            return Address(int(socket.AF_INET), (socket.inet_ntoa(packed[len(_MAPPED) :]), address.sockaddr[1]))
+    return address
 
 
 def bind_all(wanted: Sequence[tuple[Address, Opener]], endpoint: Endpoint) -> list[socket.socket]:

@@ -256,10 +256,21 @@ def test_exit_code_of_command_is_ours() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "host"), [("0", "127.0.0.1"), (":0", "127.0.0.1"), ("[::]:0", "::1"), ("127.0.0.2:0", "127.0.0.2")]
+    ("address", "host"),
+    [
+        ("0", "127.0.0.1"),
+        (":0", "127.0.0.1"),
+        ("[::]:0", "::1"),
+        ("127.0.0.2:0", "127.0.0.2"),
+        ("[::ffff:127.0.0.2]:0", "127.0.0.2"),
+        ("[::ffff:7f00:2]:0", "127.0.0.2"),
+    ],
 )
 def test_command_gets_an_address_that_can_be_dialled(address: str, host: str) -> None:
-    """NETKIT_HOST, NETKIT_PORT and NETKIT_ADDRESS agree, and a wildcard address becomes loopback."""
+    """NETKIT_HOST, NETKIT_PORT and NETKIT_ADDRESS agree, and a wildcard address becomes loopback.
+
+    An IPv4-mapped address is that of IPv4.
+    """
     done = netkit("echo", address, "-q", "--", "sh", "-c", "echo $NETKIT_HOST $NETKIT_PORT $NETKIT_ADDRESS")
     found_host, port, whole = done.out.decode().split()
     assert (done.code, found_host) == (0, host)
