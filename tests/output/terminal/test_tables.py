@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -203,6 +204,16 @@ def test_names_are_a_table() -> None:
     assert code == 0
     assert lines[0].split() == ["NAME", "ANSWER", "CANONICAL", "NAME", "TIME"]
     assert lines[1].split()[:3] == ["localhost", "127.0.0.1", "localhost"]
+
+
+def test_names_on_stdin_are_answered_as_they_come() -> None:
+    """resolve - waits for no end of its names, also on a terminal: it prints lines, and no table."""
+    with watched("resolve", "-", "-4", stdin=subprocess.PIPE) as netkit:
+        netkit.process.stdin.write(b"localhost\n")
+        netkit.written(b"localhost\t127.0.0.1\r\n")
+        netkit.process.stdin.close()
+        assert len(netkit.end()) == 1
+        assert netkit.process.wait() == 0
 
 
 def test_services_are_columns() -> None:
