@@ -7,7 +7,7 @@ ignored.
 import os
 import struct
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from itertools import count
 from typing import NamedTuple
 
@@ -155,22 +155,26 @@ async def ask(host: str, kind: str, how: Asking) -> Reply:
     else:
         name = dns.name.from_text(host)
     query = dns.message.make_query(name, kind, use_edns=0, payload=_PAYLOAD)
+    with closing(_Datagrams()) as datagrams:
+        return await _ask(host, kind, query, how, datagrams)
+
+
+async def _ask(host: str, kind: str, query: dns.message.Message, how: Asking, datagrams: "_Datagrams") -> Reply:
     failed: set[Endpoint] = set()
-    odd: set[Endpoint] = set()
+    query.id = _new_id(how)
     why = ""
     for turn in count():
         server = how.servers[turn % len(how.servers)]
         called = how.name(server)
         if why:
             how.observe(AskedAgain(host, why, called, how.protocol))
-        query.id = 0 if how.url else dns.entropy.random_16()  # RFC 8484, section 4.1
         asked = now()
         patience = min(how.until - asked, _FIRST_PAUSE * 2.0 ** (turn // len(how.servers)))
         try:
-            answer, protocol = await _answer(host, query, server, how, asked + patience, odd)
+            answer, protocol = await _answer(host, query, server, how, asked + patience, datagrams)
         except DeadlineExceeded:
             if now() >= how.until:
-                raise _silence(host, how, odd) from None
+                raise _silence(host, how, datagrams.odd) from None
             why = f"no answer from {called} within {duration(patience)}"
             continue
         except Failure as failure:
@@ -185,6 +189,7 @@ async def ask(host: str, kind: str, how: Asking) -> Reply:
         rcode = answer.rcode()
         if rcode == dns.rcode.FORMERR and query.edns >= 0:
             query.use_edns(-1)  # an old server: ask the next one, maybe the same, without EDNS
+            query.id = _new_id(how)
             why = f"{called} knows no EDNS"
             continue
         if rcode in _NEXT:
@@ -197,35 +202,52 @@ async def ask(host: str, kind: str, how: Asking) -> Reply:
     raise AssertionError("turns never end")
 
 
-async def _answer(
-    host: str, query: dns.message.Message, server: Endpoint, how: Asking, until: float, odd: set[Endpoint]
-) -> tuple[dns.message.Message, str]:
-    """The answer of a server, and the protocol over which it came: over UDP, until ``until``, again over TCP if cut."""
-    protocol = how.protocol
-    if protocol == "udp":
-        with deadline(until):
-            answer = await _over_udp(query, server, odd)
-        if not answer.flags & dns.flags.TC:
-            return answer, protocol
-        protocol, called = "tcp", how.name(server)
-        how.observe(AskedAgain(host, f"{called} cut its answer short", called, protocol))
-    with deadline(how.until):
-        return await (_over_https(query, server, how) if how.url else _over_stream(query, server, how)), protocol
+def _new_id(how: Asking) -> int:
+    return 0 if how.url else dns.entropy.random_16()  # RFC 8484, section 4.1
 
 
-async def _over_udp(query: dns.message.Message, server: Endpoint, odd: set[Endpoint]) -> dns.message.Message:
-    """Query over UDP; the answer may be truncated. A server that sends something else is added to ``odd``."""
-    sock = await udp.connect(server)
-    try:
+class _Datagrams:
+    """The sockets over which servers are asked over UDP, so that a late answer to an earlier try counts.
+
+    ``odd`` are the servers that sent something else. Its owner closes it.
+    """
+
+    def __init__(self) -> None:
+        self.odd: set[Endpoint] = set()
+        self._sockets: dict[Endpoint, udp.DatagramClient] = {}
+
+    def close(self) -> None:
+        for sock in self._sockets.values():
+            sock.close()
+
+    async def ask(self, query: dns.message.Message, server: Endpoint) -> dns.message.Message:
+        """Query a server; the answer may be truncated."""
+        if server not in self._sockets:
+            self._sockets[server] = await udp.connect(server)
+        sock = self._sockets[server]
         await sock.send(query.to_wire())
         while True:
             data, _ = await sock.receive()
             try:
                 return _parse(query, data)
             except Failure:
-                odd.add(server)
-    finally:
-        sock.close()
+                self.odd.add(server)
+
+
+async def _answer(
+    host: str, query: dns.message.Message, server: Endpoint, how: Asking, until: float, datagrams: _Datagrams
+) -> tuple[dns.message.Message, str]:
+    """The answer of a server, and the protocol over which it came: over UDP, until ``until``, again over TCP if cut."""
+    protocol = how.protocol
+    if protocol == "udp":
+        with deadline(until):
+            answer = await datagrams.ask(query, server)
+        if not answer.flags & dns.flags.TC:
+            return answer, protocol
+        protocol, called = "tcp", how.name(server)
+        how.observe(AskedAgain(host, f"{called} cut its answer short", called, protocol))
+    with deadline(how.until):
+        return await (_over_https(query, server, how) if how.url else _over_stream(query, server, how)), protocol
 
 
 async def _over_stream(query: dns.message.Message, server: Endpoint, how: Asking) -> dns.message.Message:

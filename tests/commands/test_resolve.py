@@ -441,6 +441,19 @@ def test_forged_answers_are_not_heard() -> None:
         assert ask(place) == (0, b"127.0.0.7\n", "")
 
 
+def test_a_late_answer_counts() -> None:
+    """An answer to the first query is taken, although the query was repeated meanwhile; the server answers it once."""
+    queries: list[bytes] = []
+
+    def answer(query: bytes) -> list[bytes]:
+        queries.append(query)
+        return [reply(queries[0], SEVEN)] if len(queries) == 2 else []
+
+    with server(answer) as place:
+        assert ask(place) == (0, b"127.0.0.7\n", "")
+    assert len(queries) == 2
+
+
 def test_answer_is_waited_for() -> None:
     """--wait asks the server until the expected value is among its answers."""
     records = iter([SEVEN, EIGHT])

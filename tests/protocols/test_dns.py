@@ -1,6 +1,7 @@
 """How servers are asked one after the other, and how the values of DNS records are compared."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import dns.flags
 import dns.message
@@ -36,12 +37,12 @@ def asked(monkeypatch: pytest.MonkeyPatch, says: dict[str, str]) -> tuple[str, s
     turns: dict[str, Iterator[str]] = {name: iter(words.split()) for name, words in says.items()}
     order = ""
 
-    async def over_udp(query: dns.message.Message, server: Endpoint, odd: set[Endpoint]) -> dns.message.Message:
+    async def over_udp(self: Any, query: dns.message.Message, server: Endpoint) -> dns.message.Message:
         nonlocal order
         order += server.host or ""
         said = next(turns[server.host or ""])
         if said == "odd":
-            odd.add(server)
+            self.odd.add(server)
         if said in ("silent", "odd"):
             await sleep(3600)
         if said == "refused":
@@ -60,7 +61,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, says: dict[str, str]) -> tuple[str, s
             return order, f"{failure.exit.name} {failure.reason} ({failure.detail})", now()
         return order, f"{reply.records[0][1]} {reply.server} {reply.protocol}", now()
 
-    monkeypatch.setattr(ours, "_over_udp", over_udp)
+    monkeypatch.setattr("netkit.protocols.dns._Datagrams.ask", over_udp)
     monkeypatch.setattr(ours, "_over_stream", over_stream)
     return run(main())
 
@@ -103,7 +104,7 @@ def test_servers_are_asked_in_turn(
 def test_a_server_fails_for_one_type(monkeypatch: pytest.MonkeyPatch, ipv4: str, ipv6: str, result: str) -> None:
     """An error for one type hides no address of the other (RFC 4074, section 4), but silence does."""
 
-    async def over_udp(query: dns.message.Message, server: Endpoint, odd: set[Endpoint]) -> dns.message.Message:
+    async def over_udp(self: Any, query: dns.message.Message, server: Endpoint) -> dns.message.Message:
         said = ipv4 if query.question[0].rdtype == dns.rdatatype.A else ipv6
         if said == "silent":
             await sleep(3600)
@@ -115,7 +116,7 @@ def test_a_server_fails_for_one_type(monkeypatch: pytest.MonkeyPatch, ipv4: str,
         except Failure as failure:
             return f"{failure.exit.name} {failure.reason}"
 
-    monkeypatch.setattr(ours, "_over_udp", over_udp)
+    monkeypatch.setattr("netkit.protocols.dns._Datagrams.ask", over_udp)
     assert run(main()) == result
 
 
