@@ -131,7 +131,11 @@ def _take_host(word: str, rest: list[str]) -> tuple[str, str]:
     """Return the checked host or network of a word, and its ports, removed from the front of ``rest`` if need be."""
     network = _NETWORK.fullmatch(word)
     if network:
+        if not rest and ":" not in network["after"]:
+            raise Invalid(f"target {word!r} has no port: NETWORK PORTS or NETWORK:PORTS")
         word = network["before"] + network["after"]
+    elif word.startswith("udp:") and word.count(":") > 1:
+        raise Invalid(f"target {word!r} does not apply: udp: is for connect and listen, and --udp checks UDP ports")
     host, ports = take_host(word, rest, "target", is_port=is_digits(word) and not rest)
     return _check_network(f"{host}/{network['length']}") if network else host, ports
 
