@@ -5,7 +5,7 @@ from typing import Any
 
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Closed, Observer
-from netkit.core.kernel import DeadlineExceeded, Group, deadline, now, sleep
+from netkit.core.kernel import DeadlineExceeded, Group, checkpoint, deadline, now, sleep
 from netkit.core.layer import Layer, through
 from netkit.core.record import Record
 from netkit.core.stream import Connection, Stream
@@ -17,6 +17,7 @@ DRAIN = 1.0  # s that open connections get to end once a server stops
 
 _ACKNOWLEDGED_SOONEST, _ACKNOWLEDGED_LATEST = 0.0005, 0.05  # s between polls: no event tells of acknowledgements
 
+_TURNS = 3  # of the loop in which a task that can go on has moved bytes
 _LOOKS, _LONGEST_LOOK = 8, 0.25  # looks of an idle timeout at acknowledgements; s between two while some are due
 
 
@@ -120,11 +121,13 @@ async def idle_clock(
 
     Bytes of ours move when the system takes them, maybe megabytes at once, and again when the peer acknowledges them.
     Those of the other side count as well, which may be slow: the ``target`` of a relay, or ``ours``, such as stdout.
+    After a stop (SIGSTOP) the tasks that can go on get their turn before it is seen whether they did.
     """
     streams = [each for each in (stream, target) if each is not None]
     counts = [each.counts for each in (stream, target, ours) if each is not None]
     moved_at = stream.counts.moved_at
     before, left = _acknowledged(streams)
+    turns = 0
     while True:
         waited = left
         count, left = _acknowledged(streams)
@@ -132,11 +135,16 @@ async def idle_clock(
             moved_at = now()
         before = count
         due = max(moved_at, *(each.moved_at for each in counts)) + patience
-        if now() >= due:
+        if now() < due:
+            turns = 0
+            pause = patience / _LOOKS
+            await sleep(min(due - now(), min(pause, _LONGEST_LOOK) if left else pause))
+        elif turns < _TURNS:
+            turns += 1
+            await checkpoint()
+        else:
             action = f"go on with {stream.name}"
             raise Failure(Exit.TIMEOUT, action, f"nothing moved for {duration(patience)}", detail="--idle-timeout")
-        pause = patience / _LOOKS
-        await sleep(min(due - now(), min(pause, _LONGEST_LOOK) if left else pause))
 
 
 def _acknowledged(streams: Sequence[Connection]) -> tuple[int, int]:

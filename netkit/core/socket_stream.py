@@ -164,7 +164,7 @@ class SocketStream:
 
     def unacknowledged(self) -> int:
         """The bytes in the send queue; 0 for a unix socket, where what the system has taken is delivered."""
-        if not self._is_tcp:
+        if not self._is_tcp or self._fd < 0:
             return 0
         queued = _unacknowledged(self._sock)
         # Our FIN counts as one byte. And ``counts`` begin after the handshakes of layers, whose bytes come first.

@@ -89,7 +89,7 @@ class Connection(Stream, Protocol):
         """The address that the peer connected to: ours, or that of the proxy which relays for it (PROXY protocol)."""
 
     def unacknowledged(self) -> int:
-        """How many of the bytes sent the peer has not acknowledged. Works after a reset, but not after ``close``."""
+        """How many of the bytes sent the peer has not acknowledged. Works after a reset; 0 after ``close``."""
 
     def raise_if_reset(self) -> None:
         """Raise Failure if the connection has been reset, even if no call has failed yet."""

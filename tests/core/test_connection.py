@@ -4,7 +4,7 @@ import pytest
 
 from netkit.core.connection import acknowledged, idle_clock
 from netkit.core.errors import Exit, Failure
-from netkit.core.kernel import Group, now, sleep
+from netkit.core.kernel import Group, checkpoint, now, sleep
 from tests import memory
 from tests.clock import on_kernel
 from tests.memory import MemoryStream, acknowledging_pair
@@ -100,3 +100,21 @@ async def test_bytes_that_are_acknowledged_at_once_wind_the_idle_clock_up_once()
             group.start_soon(speak())
             await idle_clock(peer, 60)
     assert now() == 60.1
+
+
+@on_kernel
+async def test_those_who_can_go_on_do_so_before_the_idle_clock_runs_out() -> None:
+    """After a stop all deadlines are over at once; what is sent in the next turns of the loop has moved in time."""
+    stream, _ = memory.pair()
+
+    async def send() -> None:
+        await sleep(2)
+        await checkpoint()
+        await checkpoint()
+        await stream.send(b"x")
+
+    with pytest.raises(Failure):
+        async with Group() as group:
+            group.start_soon(idle_clock(stream, 2))
+            group.start_soon(send())
+    assert now() == 4

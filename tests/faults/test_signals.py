@@ -459,6 +459,26 @@ def test_datagrams_that_came_while_we_were_stopped_are_no_silence() -> None:
         sound(process.finish(), 0)
 
 
+@pytest.mark.fault("stopped, resized")
+def test_what_waited_to_be_sent_while_we_were_stopped_is_no_silence(tmp_path: Path) -> None:
+    """After a stop that is longer than --idle-timeout, the rest of a body is sent, not timed out."""
+    body = tmp_path / "body"
+    body.write_bytes(bytes(16 << 20))  # more than socket buffers hold
+    _, listener = server_socket("connect")
+    where = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    with listener, running("fetch", where, "--data-file", str(body), "--idle-timeout", "1s") as process:
+        with listener.accept()[0] as there:
+            settle(process)
+            with stopped(process):
+                reading = threading.Thread(target=receive, args=(there, 16 << 20))
+                reading.start()
+                assert netkit("listen", "127.0.0.1:0", "--for", "1100ms", "-q").code == 0
+            reading.join()
+            there.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone")
+            assert process.read_all() == b"done"
+        sound(process.finish(), 0)
+
+
 # Without read and connect, which are tested apart: the loader calls them too, and does not cope with EINTR.
 INTERRUPTED = "recvfrom,sendto,accept4,write,pwritev2,?epoll_wait,epoll_pwait"
 
