@@ -172,7 +172,7 @@ def test_plain_text_for_a_server_of_tls(
 ) -> None:
     """If the server answers in TLS, has a port of TLS or does not answer, the hint is to use tls:."""
     with peer(serve, *address) as server:
-        code, (*failures, last) = seen("connect", server.address, "--send", "ruok")
+        code, (*failures, last) = seen("connect", server.address, "--send", "ruok", "--no-progress")
     assert (code, len(failures)) == ((56, 1) if "reset" in serve.__name__ else (0, 0))
     assert last.startswith(f"hint: {told}")
 

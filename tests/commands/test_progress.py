@@ -16,7 +16,7 @@ import pytest
 
 from tests.support import PATIENCE, peer, read_all, reset
 from tests.support.data import MIB
-from tests.support.peers import outlast
+from tests.support.peers import address, outlast
 from tests.support.processes import tool
 from tests.support.startup import DRIVER
 from tests.support.terminals import read_until_hung_up, stop, terminal, watched
@@ -214,8 +214,11 @@ def test_interrupted(big: IO[bytes]) -> None:
 
 def test_what_is_short_shows_nothing(big: IO[bytes]) -> None:
     """A transfer of less than half a second writes nothing to the terminal."""
-    big.truncate(100_000)
-    with peer(read_all) as there, watched("connect", there.address, "--send-only", stdin=big) as netkit:
+    big.truncate(10_000)  # which the system takes at once, without a server that accepts
+    with (
+        socket.create_server(("127.0.0.1", 0)) as there,
+        watched("connect", address(there), "--send-only", stdin=big) as netkit,
+    ):
         assert netkit.end() == []
         assert netkit.process.wait() == 0
         assert netkit.data == b""
@@ -234,10 +237,11 @@ def test_no_progress_shows_nothing(big: IO[bytes]) -> None:
 @pytest.mark.parametrize("on_terminal", [True, False])
 def test_nothing_is_loaded_that_draws_nothing(on_terminal: bool) -> None:
     """rich is only imported to draw something: never in a pipe, not even with FORCE_COLOR."""
-    clock = "1h" if on_terminal else "700ms"  # longer than the half second after which progress appears
-    with peer(read_all if on_terminal else outlast) as there, terminal() as (ours, theirs):
+    # Where it would be drawn, it ends at once; elsewhere after the half second from which on it would be drawn.
+    options = ["--send-only"] if on_terminal else ["--timeout", "700ms"]
+    with socket.create_server(("127.0.0.1", 0)) as there, terminal() as (ours, theirs):
         process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, "connect", there.address, "--timeout", clock],
+            [sys.executable, "-c", DRIVER, "connect", address(there), *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=theirs if on_terminal else subprocess.PIPE,
@@ -304,7 +308,7 @@ def test_an_answer_on_the_terminal_is_all_that_is_there() -> None:
         sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello ")
         outlast(sock)
 
-    clock = ("--timeout", "700ms")  # longer than the half second after which progress appears
+    clock = ("--timeout", "2s")  # longer than the half second after which progress appears
     with peer(serve) as there, watched("fetch", *clock, f"http://{there.address}/") as netkit:
         [line, *_] = netkit.end()
         assert line.startswith("hello netkit fetch: ")
