@@ -45,7 +45,8 @@ def test_a_range_is_looked_at() -> None:
 @pytest.mark.ipv6
 def test_networks() -> None:
     """All addresses of a network are checked, and one that is open is enough."""
-    with peer(read_all, "127.0.0.77") as server, peer(read_all, "::1") as six:
+    port = free_port()  # no port that the system may have given to a server at another address of the network
+    with peer(read_all, "127.0.0.77", port) as server, peer(read_all, "::1") as six:
         found = netkit("portcheck", f"127.0.0.0/24:{server.port}")
         both = netkit("portcheck", f"[::1/128]:{six.port}", f"127.0.0.77/32:{server.port}", "--json")
         every = netkit("portcheck", f"127.0.0.76/31:{server.port}", "--all-open")
