@@ -80,8 +80,8 @@ def resolve(
     """Show the addresses of a name, in the order in which connect would try them.
 
     For an address netkit looks up the name. With several names each line begins with the name and a tab. A NAME of -
-    reads names from standard input, one per line, and answers each as it comes. Without a NAME netkit shows host name,
-    fully qualified name and addresses of this machine.
+    reads names from standard input, one per line. Without a NAME netkit shows host name, fully qualified name and
+    addresses of this machine.
 
     netkit asks the system's resolver, which uses the hosts file and the search list. With --type or --server it asks
     DNS directly. --type uses the search list, unless there is a --server or the name ends with a dot. With --type names

@@ -16,8 +16,8 @@ from netkit.services.resolve import Answer, Outcome, Query, Value, answers, iter
 async def write(words: Sequence[str], how: Query, view: View, verbosity: Verbosity) -> int:
     """Look up names, write the answers and a message for each failure, and return the exit code."""
     table: list[Answer] = []
-    # A table is drawn at the end, and names on stdin may not have one.
-    drawn = os.isatty(STDOUT) and "-" not in words and not (verbosity.json or verbosity.quiet)
+    typed = "-" in words and os.isatty(0)  # names are answered as they are typed; a table is drawn at the end
+    drawn = os.isatty(STDOUT) and not (typed or verbosity.json or verbosity.quiet)
     failures: dict[Exit, Failure] = {}
 
     def note(outcome: Outcome) -> None:

@@ -3,9 +3,9 @@
 import os
 import re
 import socket
-import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,13 +19,14 @@ from netkit.output.terminal.tables import WHOLE, drawn, fitted
 from tests.support import netkit, peer, read_all
 from tests.support.data import HOSTILE
 from tests.support.namespaces import FIREWALL, separate
+from tests.support.partners import file_of
 from tests.support.peers import send
 from tests.support.terminals import on_terminal, watched
 
 
-def seen(*args: str, env: dict[str, str] | None = None) -> tuple[int, bytes, list[str]]:
+def seen(*args: str, **how: Any) -> tuple[int, bytes, list[str]]:
     """Run netkit on a terminal; return its exit code, the bytes it wrote, and the lines on the screen at the end."""
-    with watched(*args, env=env) as netkit:
+    with watched(*args, **how) as netkit:
         lines = netkit.end()
         return netkit.process.wait(), netkit.data, lines
 
@@ -198,21 +199,22 @@ def test_what_is_not_coloured_is_plain(words: tuple[str, ...]) -> None:
         assert b"\x1b[1m" in seen(*words)[1]
 
 
-def test_names_are_a_table() -> None:
+@pytest.mark.parametrize("name", ["localhost", "-"])
+def test_names_are_a_table(name: str) -> None:
     """resolve prints a table with name, answer, canonical name and time."""
-    code, _, lines = seen("resolve", "localhost", "-4")
+    with file_of(b"localhost\n") as stdin:
+        code, _, lines = seen("resolve", name, "-4", stdin=stdin)
     assert code == 0
     assert lines[0].split() == ["NAME", "ANSWER", "CANONICAL", "NAME", "TIME"]
     assert lines[1].split()[:3] == ["localhost", "127.0.0.1", "localhost"]
 
 
-def test_names_on_stdin_are_answered_as_they_come() -> None:
-    """resolve - waits for no end of its names, also on a terminal: it prints lines, and no table."""
-    with watched("resolve", "-", "-4", stdin=subprocess.PIPE) as netkit:
-        netkit.process.stdin.write(b"localhost\n")
+def test_names_that_are_typed_are_answered_as_they_come() -> None:
+    """resolve - waits for no end of typed names: it prints lines, and no table."""
+    with watched("resolve", "-", "-4") as netkit:
+        os.write(netkit.ours, b"localhost\n")
         netkit.written(b"localhost\t127.0.0.1\r\n")
-        netkit.process.stdin.close()
-        assert len(netkit.end()) == 1
+        os.write(netkit.ours, b"\x04")
         assert netkit.process.wait() == 0
 
 
