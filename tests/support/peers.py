@@ -311,12 +311,15 @@ def reset(sock: socket.socket) -> None:
 
 
 def jam(sock: socket.socket) -> None:
-    """Read nothing until the peer of an IPv4 connection over loopback has sent more than the connection holds."""
+    """Read nothing until the peer of an IPv4 connection over loopback has more to send than the connection holds.
+
+    Its system then probes our closed window (timer 4 in /proc/net/tcp). A queue alone may be acknowledged any moment.
+    """
     ends = [f"{socket.inet_aton(h)[::-1].hex().upper()}:{p:04X}" for h, p in (sock.getpeername(), sock.getsockname())]
     while True:
         with open("/proc/net/tcp", encoding="ascii") as rows:
-            queues = [row.split()[4] for row in rows if row.split()[1:3] == ends]
-        if queues and int(queues[0].partition(":")[0], 16) > 100_000:
+            queues = [row.split()[4:6] for row in rows if row.split()[1:3] == ends]
+        if any(int(queue[:8], 16) > 100_000 and timer.startswith("04:") for queue, timer in queues):
             return
         os.sched_yield()
 
