@@ -96,6 +96,9 @@ _FORMATS = ("text", "json", *_REPORTS)
         excluded("--color", by=("--json", "--format json"), why="json has no colours"),
         *(excluded("--color", by=f"--format {name}", why=f"{name} has no colours") for name in _REPORTS),
         one_of("--quiet", "--color"),
+        excluded("--progress", by=("--json", "--format json"), why="with json nothing else is shown"),
+        *(excluded("--progress", by=f"--format {name}", why=f"with {name} nothing else is shown") for name in _REPORTS),
+        one_of("--quiet", "--progress"),
     ],
     examples=[
         (

@@ -118,6 +118,8 @@ OPTION_VALUES: list[Case] = [
     (["echo", "0", "--max-clients", "0"], "--max-clients: '0' is not a whole number from 1 on"),
     (["connect", "-n", "localhost", "1"], "'localhost' is a name, and --numeric"),
     (["connect", "-n", "--wait", "1", "localhost", "1"], "'localhost' is a name, and --numeric"),
+    (["portcheck", "h:1", "--format", "tap", "--progress"], "does not apply: with tap nothing else is shown"),
+    (["portcheck", "h:1", "-q", "--progress"], "--quiet and --progress exclude each other"),
     (["listen", "0", "--exec", "  "], "--exec: there is no program to run"),
     (["listen", "0", "--exec", "'"], '--exec: "\'" cannot be split into words: no closing quotation'),
     (["listen", "0", "--exec", ""], "--exec: there is no program to run"),

@@ -250,6 +250,7 @@ def test_failure_of_a_conversation(
         ("connect", ["\x1b[31mh\x9b\u202e\udcff", "80"], "contains a space or a control character"),
         ("listen", ["0", "--gret", "x"], "no such option '--gret'"),
         ("portcheck", ["127.0.0.1:80", "--wait", "soon"], "--wait: 'soon' is not a duration"),
+        ("portcheck", ["127.0.0.1:80", "--progress"], "--progress does not apply: with json nothing else is shown"),
         ("address", ["1.2.3.400"], "is no IPv4 address"),
         ("unpack", ["u16", "0"], "is not pairs of hex digits"),
     ],
