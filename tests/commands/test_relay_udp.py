@@ -356,7 +356,9 @@ def test_a_name_server_behind_it() -> None:
         running("relay", "--udp", HERE, f"127.0.0.1:{port}") as server,
     ):
         there = f"127.0.0.1:{server.port}"
-        asked = netkit("udp-send", "--hex", "--replies", "1", there, input=query.hex().encode() + b"\n")
+        asked = netkit(
+            "udp-send", "--hex", "--replies", "1", "--wait", "20s", there, input=query.hex().encode() + b"\n"
+        )
     assert (asked.code, asked.err) == (0, "")
     assert asked.out[:2] == b"\x12\x34" and asked.out.endswith(bytes([192, 0, 2, 7]))
 

@@ -162,7 +162,7 @@ def test_broadcast_is_allowed_by_an_option() -> None:
 
 def test_a_terminal_sends_lines_and_shows_no_control_bytes() -> None:
     """Lines typed on a terminal are datagrams; replies are shown with control bytes escaped, each on its own line."""
-    with udp() as sink, watched("udp-send", address(sink), "--replies", "1") as sender:
+    with udp() as sink, watched("udp-send", address(sink), "--replies", "1", "--wait", "20s") as sender:
         os.write(sender.ours, b"typed\n")
         assert reply_to(sink, b"\x1b[31m!") == b"typed"
         sender.written(b"!\r\n")
@@ -216,7 +216,7 @@ def test_no_reply(options: list[str], code: int, why: str) -> None:
 
 def test_replies_that_come_while_more_is_sent() -> None:
     """Replies are printed as soon as they arrive, and the rest of stdin is still sent."""
-    with udp() as sink, running("udp-send", "--lines", "--replies", "1", address(sink)) as sender:
+    with udp() as sink, running("udp-send", "--lines", "--replies", "1", "--wait", "20s", address(sink)) as sender:
         sender.stdin.write(b"first\n")
         assert reply_to(sink, b"early") == b"first"
         assert sender.out.read(5) == b"early"
@@ -257,7 +257,10 @@ def test_a_signal_ends_the_waiting() -> None:
 
 def test_what_was_sent_is_counted() -> None:
     """--stats prints one object with the counts of both directions, and -v says the same in words."""
-    with udp() as sink, running("udp-send", address(sink), "abc", "", "-v", "--stats", "--replies", "1") as sender:
+    with (
+        udp() as sink,
+        running("udp-send", address(sink), "abc", "", "-v", "--stats", "--replies", "1", "--wait", "20s") as sender,
+    ):
         reply_to(sink, b"reply")
         code, _, err = sender.finish()
         told = stats(err)
@@ -298,7 +301,7 @@ def test_our_port_is_known_where_anybody_may_answer() -> None:
 
 def test_json() -> None:
     """With --json replies are objects on stdout; other events and failures are objects on stderr."""
-    with udp() as sink, running("udp-send", address(sink), "?", "--json", "--replies", "1") as sender:
+    with udp() as sink, running("udp-send", address(sink), "?", "--json", "--replies", "1", "--wait", "20s") as sender:
         reply_to(sink, b"yes")
         code, out, err = sender.finish()
         found = json.loads(out)
@@ -393,7 +396,9 @@ def test_a_fixed_reply() -> None:
     """--reply sends the same text for every datagram, also for datagrams that the kernel joined (GRO)."""
     with running("udp-serve", HERE, "--reply", r"ok\n") as server:
         where = f"127.0.0.1:{server.port}"
-        found = netkit("udp-send", where, "--size", "2", "--replies", "3", "--output", "hex", input=b"aabbc")
+        found = netkit(
+            "udp-send", where, "--size", "2", "--replies", "3", "--wait", "20s", "--output", "hex", input=b"aabbc"
+        )
         assert found == (0, b"6f6b0a\n" * 3, "")
         assert server.terminate().out == b"aabbc"
 
@@ -647,7 +652,9 @@ def test_udp_alone() -> None:
         with pytest.raises(ConnectionRefusedError):
             connect(port)
         data = DATA.randbytes(64_000)
-        code, out, _ = netkit("udp-send", f"127.0.0.1:{port}", "--size", "64", "--replies", "999", input=data)
+        code, out, _ = netkit(
+            "udp-send", f"127.0.0.1:{port}", "--size", "64", "--replies", "999", "--wait", "20s", input=data
+        )
         assert code == 0 and out == data[:-64]  # netkit counts replies that the kernel joined one by one
 
 

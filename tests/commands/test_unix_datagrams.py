@@ -45,7 +45,7 @@ def test_whole_messages_both_ways(address: str, data: bytes) -> None:
     """Datagrams are echoed whole, and no socket file is left."""
     with running("echo", "--udp", address) as server:
         server.line("listening on unix:")
-        done = netkit("udp-send", "--replies", "1", address, "--output", "hex", input=data)
+        done = netkit("udp-send", "--replies", "1", "--wait", "20s", address, "--output", "hex", input=data)
         assert done == Finished(0, data.hex().encode() + b"\n", "")
         server.signal(signal.SIGTERM)
         assert died_by(server.wait()) is signal.SIGTERM
@@ -56,7 +56,7 @@ def test_what_is_served_tells_from_whom(address: str) -> None:
     """JSON has the sender's address; a sender without one gets no reply."""
     with running("udp-serve", address, "--output", "json", "--reply", "ok", "-v") as server:
         server.line("listening on unix:")
-        assert netkit("udp-send", address, "named", "--replies", "1").out == b"ok"
+        assert netkit("udp-send", address, "named", "--replies", "1", "--wait", "20s").out == b"ok"
         told = json.loads(server.out.readline())
         assert (told["text"], told["protocol"]) == ("named", "unix")
         assert told["peer_address"].startswith("unix:@") and told["local_address"] == address
@@ -127,7 +127,7 @@ def test_a_peer_that_does_not_read_its_answers_costs_nobody_else_any(address: st
             for _ in range(2 * int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text()) + 2):
                 deaf.sendto(b"x", name_of(address))
             server.line("ignored: its queue is full")
-            assert netkit("udp-send", "--replies", "1", address, "hi").out == b"hi"
+            assert netkit("udp-send", "--replies", "1", "--wait", "20s", address, "hi").out == b"hi"
 
 
 @pytest.mark.parametrize("way", ["to unix", "from unix"])
@@ -142,7 +142,7 @@ def test_a_relay_joins_both_kinds(way: str, address: str) -> None:
             near = f"127.0.0.1:{relay.port}" if way == "to unix" else address
             if way == "from unix":
                 relay.line("listening on")
-            assert netkit("udp-send", "--replies", "1", near, "hi") == Finished(0, b"hi", "")
+            assert netkit("udp-send", "--replies", "1", "--wait", "20s", near, "hi") == Finished(0, b"hi", "")
 
 
 def test_nobody_there(tmp_path: Path) -> None:

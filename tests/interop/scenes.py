@@ -161,9 +161,10 @@ SCENES = {
     ),
     # -- echo, upper
     "netkit echo 9007": serves(HI.format("127.0.0.1:9007"), "hi\n"),
-    "netkit echo 9007 --udp": serves("netkit udp-send localhost 9007 hi --replies 1", "hi"),
+    "netkit echo 9007 --udp": serves("netkit udp-send localhost 9007 hi --replies 1 --wait 20s", "hi"),
     "netkit echo :9007 --both": serves(
-        "there netkit udp-send here 9007 hi --replies 1; echo hi | there socat -t 10 - TCP:here:9007", "hihi\n"
+        "there netkit udp-send here 9007 hi --replies 1 --wait 20s; echo hi | there socat -t 10 - TCP:here:9007",
+        "hihi\n",
     ),
     "netkit echo 9087 --prefix 'You said ' --until bye -v": Scene(
         client=r"printf 'hi\nbye\n' | " + TCP.format("127.0.0.1:9087"), got="You said hi\nYou said bye\n", err="closed"
@@ -172,7 +173,7 @@ SCENES = {
     "netkit echo 0 -- sh -c 'make test PEER=$NETKIT_ADDRESS'": Scene("hi\n" + TESTED),
     "netkit echo 0 -- sh -c 'echo hi | netkit connect $NETKIT_ADDRESS'": Scene("hi\n"),
     "netkit upper 9007": serves(HI.format("127.0.0.1:9007"), "HI\n"),
-    "netkit upper 9007 --udp": serves("netkit udp-send localhost 9007 hi --replies 1", "HI"),
+    "netkit upper 9007 --udp": serves("netkit udp-send localhost 9007 hi --replies 1 --wait 20s", "HI"),
     "netkit upper 9007 --unicode": serves("echo straße | " + TCP.format("127.0.0.1:9007"), "STRASSE\n"),
     "netkit upper 0 -- sh -c 'echo hi | netkit connect $NETKIT_ADDRESS'": Scene("HI\n"),
     # -- relay, proxy
@@ -231,7 +232,7 @@ SCENES = {
     "tail -f app.log | netkit udp-send --lines log 514": Scene(code=CTRL_C, needs="syslog", asked="ready"),
     "tail -f app.log | netkit udp-send --lines --keep-going log 514": Scene(code=CTRL_C, needs="syslog", asked="ready"),
     "netkit udp-serve 5000": serves("echo hi | socat -u - UDP4:localhost:5000", out="hi\n"),
-    "netkit udp-serve 5000 --exec cat": serves("netkit udp-send localhost 5000 hi --replies 1", "hi"),
+    "netkit udp-serve 5000 --exec cat": serves("netkit udp-send localhost 5000 hi --replies 1 --wait 20s", "hi"),
     "netkit udp-serve :514 --output lines": serves("printf hi | there socat -u - UDP4:here:514", out="hi\n"),
     "netkit udp-serve 0 --count 1 -- make test": Scene(TESTED),
     "netkit udp-serve :5000 --output hex | netkit udp-send --hex host 5000": serves(

@@ -88,7 +88,8 @@ def test_a_name_server() -> None:
     name = b"\4host\6netkit\4test\0"
     query = struct.pack("!6H", 0x1234, 0x0100, 1, 0, 0, 0) + name + struct.pack("!2H", 1, 1)
     with dnsmasq("--address=/netkit.test/192.0.2.7") as port:
-        asked = netkit("udp-send", "--hex", "--replies", "1", f"127.0.0.1:{port}", input=query.hex().encode() + b"\n")
+        words = ("udp-send", "--hex", "--replies", "1", "--wait", "20s", f"127.0.0.1:{port}")
+        asked = netkit(*words, input=query.hex().encode() + b"\n")
     assert (asked.code, asked.err) == (0, "")
     assert asked.out[:2] == b"\x12\x34" and asked.out.endswith(bytes([192, 0, 2, 7]))
 
@@ -219,7 +220,8 @@ def test_a_server_of_tftp(tmp_path: Path) -> None:
     served = ["--enable-tftp", f"--tftp-root={tmp_path}", "--listen-address=127.0.0.1", "--bind-interfaces"]
     if os.geteuid():
         pytest.skip("dnsmasq serves TFTP to root alone")
-    argv = [*NETKIT, "udp-send", "--any-source", "--replies", "1", "127.0.0.1", "69", r"\0\x01hello\0octet\0"]
+    words = ("--any-source", "--replies", "1", "--wait", "20s", "127.0.0.1", "69", r"\0\x01hello\0octet\0")
+    argv = [*NETKIT, "udp-send", *words]
     script = f"""
         ip link set lo up
         {tool("dnsmasq")} {" ".join([*options, *served])} & server=$!

@@ -256,7 +256,7 @@ def postgresql(files: Files, hba: str = "", *, standby: bool = False, **more: ob
         pytest.skip("postgresql is not installed")
     data = data_of(files, user)
     argv = [str(bins / "initdb"), "-D", str(data), "-A", "trust", "-U", "test", "--no-sync", "--no-locale"]
-    subprocess.run(argv, user=user, check=True, capture_output=True, timeout=PATIENCE)
+    subprocess.run(argv, user=user, check=True, capture_output=True, timeout=2 * PATIENCE)
     if hba:
         (data / "pg_hba.conf").write_text(hba)
     if standby:

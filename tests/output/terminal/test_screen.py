@@ -236,7 +236,7 @@ def test_a_line_has_nothing_of_the_picture(fd: int) -> None:
 
 def test_lines_and_pictures_do_not_tear() -> None:
     """If messages of -vv and the table share a terminal, each line is intact, without remains of a picture between."""
-    args = ["portcheck", "localhost:1,2", "-4", "--wait", "500ms", "--interval", "25ms", "-vv", "--progress"]
+    args = ["portcheck", "localhost:1,2", "-4", "--wait", "2s", "--interval", "25ms", "-vv", "--progress"]
     with watched(*args, columns=400) as netkit:  # wider than any line
         lines = netkit.end()
         assert netkit.process.wait() == 28
