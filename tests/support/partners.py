@@ -129,7 +129,9 @@ def await_listener(
     process = server.process if isinstance(server, Running) else server
     kind, _, name = (f"tcp:{where}" if isinstance(where, int) else where).partition(":")
     state = {"tcp": "0A", "udp": "07"}.get(kind)
-    pattern = re.compile(rf":{int(name):04X} [0-9A-F:]+ {state} " if state else rf" @?{name}$", re.MULTILINE)
+    # A unix socket has its name before it listens; one for datagrams, of type 2, never does.
+    listening = rf" (00010000 \d+|\d+ 0002) \d+ +\d+ @?{re.escape(name)}$"
+    pattern = re.compile(rf":{int(name):04X} [0-9A-F:]+ {state} " if state else listening, re.MULTILINE)
     tables = [Path(f"/proc/{pid}/net/{kind}{version}") for version in ("", "6")]
     deadline = time.monotonic() + PATIENCE
     while not any(pattern.search(table.read_text(errors="replace")) for table in tables if table.exists()):
