@@ -411,6 +411,7 @@ def answer(code: int, flags: int = 0x8100, counts: int = 1) -> bytes:
         (answer(dns.rcode.REFUSED), "ready", "REFUSED"),
         (answer(dns.rcode.REFUSED, counts=0)[:10], "ready", "REFUSED"),  # only the header
         (answer(dns.rcode.SERVFAIL), "NotReady", "SERVFAIL"),
+        (answer(dns.rcode.NOERROR, 0x9800), "Malformed", ""),  # opcode 3, which older versions of dnspython do not know
         (answer(dns.rcode.NOERROR, 0x0100), "Malformed", ""),  # the question itself, as from an echo server
         (answer(dns.rcode.NOERROR).replace(b"\0\x02\0\x01", b"\0\x01\0\x01"), "Malformed", ""),
         (answer(dns.rcode.NOERROR, counts=9), "Malformed", ""),

@@ -22,7 +22,7 @@ def root_servers(names: Names) -> Steps[str]:
         pass
     try:
         answer = dns.message.from_wire(data, question_only=True)
-    except dns.exception.DNSException:
+    except (dns.exception.DNSException, ValueError):  # ValueError: an opcode unknown to older versions
         raise Malformed(data) from None
     if not query.is_response(answer):
         raise Malformed(data)
