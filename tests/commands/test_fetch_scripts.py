@@ -177,7 +177,7 @@ def test_a_silent_server_has_no_more_time_than_there_is() -> None:
         done = fetch(web.url, "--wait", "300ms", "--data", "x", code=28)
         assert done.err == f"netkit fetch: cannot fetch {web.url}/: no answer came (--wait)\n"
     with site(lambda sock: (sock.sendall(b"HTTP/1.1 200"), read_all(sock))) as web:
-        done = fetch(web.url, "--wait", "300ms", code=28)
+        done = fetch(web.url, "--wait", "2s", code=28)
         assert done.err == f"netkit fetch: cannot fetch {web.url}/: only a part of the head came (--wait)\n"
 
 

@@ -109,7 +109,7 @@ def test_a_conversation_of_filters() -> None:
 
 
 OVER_TCP = ("--length u16", "netkit connect 127.0.0.1 $1", "--length u16")
-OVER_UDP = ("--hex", "netkit udp-send 127.0.0.1 $1 --hex --replies 1", "")
+OVER_UDP = ("--hex", "netkit udp-send 127.0.0.1 $1 --hex --replies 1 --wait 20s", "")
 
 
 @pytest.mark.parametrize(("packing", "asking", "unpacking"), [OVER_TCP, OVER_UDP], ids=["tcp", "udp"])

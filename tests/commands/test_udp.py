@@ -273,7 +273,9 @@ def test_what_was_sent_is_counted() -> None:
 
 
 @pytest.mark.ipv6
-@pytest.mark.parametrize("words", [("udp-send", ":{}", "?", "--replies", "1"), ("connect", "udp::{}", "--grace", "0")])
+@pytest.mark.parametrize(
+    "words", [("udp-send", ":{}", "?", "--replies", "1", "--wait", "20s"), ("connect", "udp::{}", "--grace", "0")]
+)
 def test_who_answered_in_place_of_an_address_that_refused(words: tuple[str, ...]) -> None:
     """-v, --stats and --json have the second address of a target, once that is used since the first has refused."""
     with udp() as sink:
@@ -445,7 +447,8 @@ def test_what_comes_beyond_the_count_is_not_counted() -> None:
         code, out, err = server.finish()
     assert (code, out) == (0, b"abc")
     assert (stats(err)["datagrams_received"], stats(err)["bytes_received"]) == (2, 3)
-    with udp() as sink, running("udp-send", address(sink), "?", "--replies", "2", "--stats") as sender:
+    words = ("--replies", "2", "--wait", "20s", "--stats")
+    with udp() as sink, running("udp-send", address(sink), "?", *words) as sender:
         _, peer = sink.recvfrom(9)
         with stopped(sender):
             for data in (b"a", b"bc", b"def"):
@@ -806,7 +809,7 @@ def test_a_program_for_each_peer() -> None:
 
 def test_the_address_of_a_server_with_programs_can_be_sent_to() -> None:
     """With --exec udp-serve tells its address as without, as udp-send takes it; peers count as connections."""
-    command = f"{' '.join(NETKIT)} udp-send $NETKIT_ADDRESS hi --replies 1"
+    command = f"{' '.join(NETKIT)} udp-send $NETKIT_ADDRESS hi --replies 1 --wait 20s"
     code, out, err = netkit("udp-serve", HERE, "--exec", "cat", "--stats", "--", "sh", "-c", command)
     assert (code, out, stats(err)["connections"]) == (0, b"hi", 1)
     assert re.match(r"netkit udp-serve: listening on 127\.0\.0\.1:[0-9]+\n", err)
