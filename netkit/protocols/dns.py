@@ -161,6 +161,7 @@ async def ask(host: str, kind: str, how: Asking) -> Reply:
 
 async def _ask(host: str, kind: str, query: dns.message.Message, how: Asking, datagrams: "_Datagrams") -> Reply:
     failed: set[Endpoint] = set()
+    since: dict[Endpoint, float] = {}  # when each server was asked first, as its answer may be to that
     query.id = _new_id(how)
     why = ""
     for turn in count():
@@ -169,6 +170,7 @@ async def _ask(host: str, kind: str, query: dns.message.Message, how: Asking, da
         if why:
             how.observe(AskedAgain(host, why, called, how.protocol))
         asked = now()
+        since.setdefault(server, asked)
         patience = min(how.until - asked, _FIRST_PAUSE * 2.0 ** (turn // len(how.servers)))
         try:
             answer, protocol = await _answer(host, query, server, how, asked + patience, datagrams)
@@ -197,7 +199,7 @@ async def _ask(host: str, kind: str, query: dns.message.Message, how: Asking, da
             if not failed.issuperset(how.servers):
                 why = f"{called} answers {dns.rcode.to_text(rcode)}"
                 continue
-        how.observe(Replied(host, kind, called, protocol, now() - asked))
+        how.observe(Replied(host, kind, called, protocol, now() - since[server]))
         return _read(answer, host, kind, called, protocol)
     raise AssertionError("turns never end")
 

@@ -450,8 +450,11 @@ def test_a_late_answer_counts() -> None:
         return [reply(queries[0], SEVEN)] if len(queries) == 2 else []
 
     with server(answer) as place:
-        assert ask(place) == (0, b"127.0.0.7\n", "")
-    assert len(queries) == 2
+        done = ask(place, "-vv", "--json")
+    assert (done.code, json.loads(done.out)["address"], len(queries)) == (0, "127.0.0.7", 2)
+    again, told = map(json.loads, done.err.splitlines())
+    assert (again["event"], told["event"]) == ("asked_again", "replied")
+    assert told["time_ms"] >= 1000  # since the first query
 
 
 def test_answer_is_waited_for() -> None:
