@@ -109,9 +109,12 @@ def beside(handler: Handler, companion: Callable[[Connection], Coroutine[Any, An
     return handle
 
 
-def with_idle_timeout(handler: Handler, patience: float | None) -> Handler:
-    """A handler that fails once nothing has moved in either direction for ``patience`` seconds (None: never)."""
-    return handler if patience is None else beside(handler, lambda stream: idle_clock(stream, patience))
+def with_idle_timeout(handler: Handler, patience: float | None, *, ours: Stream | None = None) -> Handler:
+    """A handler that fails once nothing has moved in either direction for ``patience`` seconds (None: never).
+
+    ``ours`` is as for ``idle_clock``.
+    """
+    return handler if patience is None else beside(handler, lambda stream: idle_clock(stream, patience, ours=ours))
 
 
 async def idle_clock(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import cached_property
 from gzip import compress
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ import pytest
 
 from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import Group, sleep
-from netkit.core.stream import Connection
+from netkit.core.stream import Connection, Counts
 from netkit.core.sync import Event
 from netkit.protocols.http import Head
 from netkit.protocols.url import Url, parse
 from netkit.services.fetch.asked import Asked
 from netkit.services.fetch.data_file import DataFile
-from netkit.services.fetch.places import Place
+from netkit.services.fetch.places import Place, printed
+from tests.clock import run
 from tests.memory import CAPACITY, MemoryStream, acknowledging_pair
 from tests.support.fetching import HANG_UP, SILENT, Web, fetch_from
 from tests.support.sites import answer, redirect
@@ -42,6 +44,25 @@ class Written(Place):
 
     async def send(self, data: bytes) -> None:
         self.data += data
+
+
+class Slowly(Written):
+    """A place that takes a byte every 1.9 s, and nothing more after ``most`` of them."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.output: Any = self
+        self._most = most
+
+    @cached_property
+    def counts(self) -> Counts:
+        return Counts()
+
+    async def send(self, data: bytes) -> None:
+        for byte in data:
+            await sleep(1.9 if self.counts.sent < self._most else 3600)
+            self.data += bytes([byte])
+            self.counts.add_sent(1)
 
 
 def fetched(answers: list[bytes | None], asked: dict[str, Any]) -> tuple[list[str], bytes, Exit]:
@@ -121,6 +142,25 @@ def test_max_size(framing: bytes, size: int) -> None:
     written = b"" if framing is LENGTH else b"don"
     end = (b"done", Exit.OK) if size == 4 else (written, Exit.TOO_BIG)
     assert fetched([b"HTTP/1.1 200 OK\r\n" + framing], {"max_size": size})[1:] == end
+
+
+@pytest.mark.parametrize("most", [4, 2])
+def test_an_output_that_takes_slowly_is_not_idle(most: int) -> None:
+    """The idle timeout counts what moves to stdout, and ends the transfer once that stops, too."""
+    place = Slowly(most)
+    failures = fetch_from(Web([DONE]), [(Asked(url=parse("http://h/"), idle_timeout=2.0), nullcontext(place))])
+    assert [failure.exit for failure in failures] == ([] if most == 4 else [Exit.TIMEOUT])
+    assert place.data == b"done"[:most]
+
+
+def test_stdout_is_an_output() -> None:
+    """Stdout is there before the answer."""
+
+    async def main() -> None:
+        async with printed(bytes, raw=True) as place:
+            assert place.output is place.open(Head(200, "OK", [], b"")) is not None
+
+    run(main())
 
 
 class Hasty(Web):

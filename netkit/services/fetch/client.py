@@ -177,7 +177,7 @@ class Fetch:
 
         try:
             how.timing.begin()
-            await with_idle_timeout(handle, self._asked.idle_timeout)(stream)
+            await with_idle_timeout(handle, self._asked.idle_timeout, ours=self._place.output)(stream)
         except Failure as failure:
             failed = classify(failure, stream, exchange.offered, stream.counts.sent - before)
             if failed.exit in (Exit.SEND, Exit.RECV) and stream.counts.received == heard:

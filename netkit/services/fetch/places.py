@@ -29,11 +29,13 @@ def file_names(urls: Sequence[Url]) -> list[str]:
 class Place:
     """Where a response goes. ``before`` is how many bytes of the body are there already.
 
-    ``is_shown`` is whether it is a terminal, on which the bytes are visible.
+    ``is_shown`` is whether it is a terminal, on which the bytes are visible. ``output`` is what ``open`` returns, if it
+    is there before that and may be slow, as stdout.
     """
 
     before = 0
     is_shown = False
+    output: Stream | None = None
 
     @property
     def conditions(self) -> Sequence[tuple[str, bytes]]:
@@ -82,7 +84,7 @@ class _Shown(Terminal):
 
 class _Printed(Place):
     def __init__(self, terminal: Terminal) -> None:
-        self._terminal = terminal
+        self.output = self._terminal = terminal
         self.is_shown = isinstance(terminal, _Shown)
 
     def open(self, head: Head) -> Stream:
