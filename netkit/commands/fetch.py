@@ -226,8 +226,8 @@ def fetch(
     answers 408, 429, 502, 503 or 504. Only GET, HEAD, PUT, DELETE and OPTIONS are repeated, and requests that were not
     sent at all. The pause is what Retry-After says, or else 1s, doubled each time up to 1m; with --wait alone 20ms, up
     to 500ms. netkit does not wait if the server asks for more than an hour, or for more than --wait has left. After the
-    last try of --retry netkit takes the answer as it is; when --wait is over the exit code is 28. A server that takes
-    more of an upload each second is not silent.
+    last try of --retry netkit takes the answer as it is; when --wait is over the exit code is 28. A server is not
+    silent while it takes more of an upload each second, or has taken all that came of it so far.
 
     netkit connects to the host of each URL, or with --unix-socket to that socket for all URLs. It keeps the connection
     for the next URL of the same server, unless that request must not be repeated. It goes through the proxies of

@@ -156,6 +156,7 @@ class Exchange(Wrapped):
         self._given = len(self._request)
         self._moved = Flow()  # what the system's kernel has sent of the body
         self.asked = False  # whether the whole request was given to the connection
+        self.is_starved = False  # whether more of the body is waited for
         self._plain = False  # whether the body is read from the connection directly, without h11
         self._overfull = False  # whether bytes came after the body
         self._held = memoryview(b"")  # bytes that came with the head, or are still to be given to h11
@@ -183,8 +184,12 @@ class Exchange(Wrapped):
 
     async def _send(self, body: Stream, length: int | None) -> None:
         left = length and length - await self._move(body, length)
-        while left != 0 and (data := await body.recv()):
-            data = data[:left]
+        while left != 0:
+            self.is_starved = True
+            data = (await body.recv())[:left]
+            self.is_starved = False
+            if not data:
+                break
             left = None if left is None else left - len(data)
             await self._pass_on(h11.Data(data=data))
         if left:

@@ -13,7 +13,7 @@ from netkit.core.errors import Exit, Failure
 from netkit.core.kernel import Group, sleep
 from netkit.core.stream import Connection, Counts
 from netkit.core.sync import Event
-from netkit.protocols.http import Head
+from netkit.protocols.http import Head, Upload
 from netkit.protocols.url import Url, parse
 from netkit.services.fetch.asked import Asked
 from netkit.services.fetch.data_file import DataFile
@@ -233,3 +233,31 @@ def test_a_server_that_takes_a_body_is_not_silent(tmp_path: Path, stops: bool) -
         failures = fetch_from(web, wanted(), wait=2.0)
     assert [failure.exit for failure in failures] == ([Exit.TIMEOUT] if stops else [])
     assert place.data == (b"" if stops else b"done")
+
+
+class Trickle(DataFile):
+    """A body that comes slowly, and its own stream: two bytes, one every 5 s."""
+
+    def __init__(self) -> None:
+        self._rest = [b"b", b"a"]
+
+    name = "stdin"
+    is_repeatable = True
+
+    def begin(self) -> Upload:
+        return Upload(self, None)  # type: ignore[arg-type]
+
+    async def recv(self) -> bytes:
+        """A byte, or the end."""
+        await sleep(5)
+        return self._rest.pop() if self._rest else b""
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_a_server_that_has_taken_all_so_far_is_not_silent(takes: bool) -> None:
+    """--wait does not end while our input is slow, unless the server does not take what there is of it."""
+    web = Web([DONE]) if takes else Slow(1, 0)
+    failures = fetch_from(web, [(Asked("PUT", url=parse("http://h/"), body=Trickle()), nullcontext(Written()))], wait=2)
+    assert ([failure.exit for failure in failures], web.got) == (
+        ([], ["1 PUT / a b"]) if takes else ([Exit.TIMEOUT], [])
+    )

@@ -325,7 +325,10 @@ async def _taken(exchange: Exchange, stream: Connection, asking: Task, before: i
 
 
 async def _too_late(exchange: Exchange, stream: Connection, until: float) -> None:
-    """Raise Failure TIMEOUT at ``until`` of the kernel's clock, or once the server takes no more of the upload."""
+    """Raise Failure TIMEOUT at ``until`` of the kernel's clock, or once the server takes no more of the upload.
+
+    It is not late while it has taken all of the upload that there is so far.
+    """
     heard = stream.counts.received
 
     def taken() -> int:
@@ -334,7 +337,9 @@ async def _too_late(exchange: Exchange, stream: Connection, until: float) -> Non
     await sleep(max(until - _PATIENCE - now(), 0))
     before = taken()
     await sleep(max(until - now(), 0))
-    while exchange.upload is not None and before < (after := taken()):
+    while exchange.upload is not None and (
+        before < (after := taken()) or (exchange.is_starved and not stream.unacknowledged())
+    ):
         before = after
         await sleep(_PATIENCE)
     what = "no answer" if stream.counts.received == heard else "only a part of the head"
