@@ -114,11 +114,10 @@ def parse_query(
     # Without a record type an expected value must be an address or a name.
     forms = (_form(text if how.kinds else check_host(text), how) for text in expected)
     how = how._replace(expected=tuple(map(Expected, expected, forms)))
-    for word in words:
-        if word != "-":
-            host = check(word, how)
-            if how.family and how.port is None and family_of(host) is not None:
-                raise Invalid(f"host {host!r} is an address, whose name is of no family: leave out -4 and -6")
+    hosts = [check(word, how) for word in words if word != "-"]
+    has_names = "-" in words or any(family_of(host) is None for host in hosts)
+    if how.family and how.port is None and hosts and not has_names:
+        raise Invalid(f"host {hosts[0]!r} is an address, whose name is of no family: leave out -4 and -6")
     return how
 
 

@@ -183,6 +183,8 @@ def test_reverse(inside: list[str]) -> None:
         result = netkit("resolve", host, wrapper=inside)
         assert (result.code, result.out) == (6, b"")
         assert result.err == f"netkit resolve: cannot resolve {host}: no name\n"
+    mixed = netkit("resolve", "192.0.2.1", "localhost", "-4", wrapper=inside)  # -4 is for the name
+    assert mixed == (0, b"192.0.2.1\tboth.zone.test\nlocalhost\t127.0.0.1\n", "")
 
 
 @pytest.mark.fault("DNS says no")
