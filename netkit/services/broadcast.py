@@ -63,21 +63,39 @@ class Output:
                 raise
 
 
+class _SideCounts(Counts):
+    """The counts of one of many sides. While it is ``writing``, all that moves to stdout has moved."""
+
+    __slots__ = ("_moved_at", "_stdout", "writing")
+
+    def __init__(self, stdout: Counts) -> None:
+        self.writing = False
+        self._stdout = stdout
+        super().__init__()
+
+    @property
+    def moved_at(self) -> float:
+        return max(self._moved_at, self._stdout.moved_at) if self.writing else self._moved_at
+
+    @moved_at.setter
+    def moved_at(self, at: float) -> None:
+        self._moved_at = at
+
+
 class Side:
     """Our side of one of many clients: what the client sends goes to stdout, which its end leaves open."""
 
     def __init__(self, output: Output) -> None:
         self.name = "stdin and stdout"
-        self.counts = Counts()
-        self.writing = False
+        self.counts = _SideCounts(output.terminal.counts)
         self._output = output
 
     async def send(self, data: bytes) -> None:
-        self.writing = True
+        self.counts.writing = True
         try:
             await self._output.write(data)
         finally:
-            self.writing = False
+            self.counts.writing = False
         self.counts.add_sent(len(data))
 
     async def send_eof(self) -> None:

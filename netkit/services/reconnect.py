@@ -7,7 +7,7 @@ from netkit.core.connection import Ended, Handler
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import InputLeft, InputUnread, Reconnecting
 from netkit.core.kernel import Group, now, sleep
-from netkit.core.stream import Connection, Counts
+from netkit.core.stream import Connection
 from netkit.services.join import INTERRUPTED, Conversation, Terminal
 
 _PAUSE = 0.25  # s at least between two dials
@@ -25,7 +25,7 @@ class Resumable:
 
     def __init__(self, terminal: Terminal) -> None:
         self.name = terminal.name
-        self.counts = Counts()
+        self.counts = terminal.counts
         self.ended = False
         self._terminal = terminal
         self._kept = bytearray()
@@ -65,14 +65,12 @@ class Resumable:
             data = await self._terminal.recv()
             self.ended = not data
             self._kept += data
-            self.counts.add_received(len(data))
         data = bytes(self._kept[self._next : self._next + _PIECE])
         self._next += len(data)
         return data
 
     async def send(self, data: bytes) -> None:
         await self._terminal.send(data)
-        self.counts.add_sent(len(data))
 
     async def send_eof(self) -> None:
         """Leave stdout open for the next connection."""

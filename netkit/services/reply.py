@@ -78,7 +78,7 @@ def replying(open_reply: Callable[[Endpoint], Reader], terminal: Terminal, conve
 
         async def see_off() -> None:
             await side.ended.wait()
-            await drain(stream, DRAIN, _MAX_SENDING, lambda: side.writing)
+            await drain(stream, DRAIN, _MAX_SENDING, lambda: side.counts.writing)
             group.cancel()
 
         async with Group() as group:

@@ -474,3 +474,29 @@ async def test_a_request_that_waits_for_a_slow_stdout_is_not_lost() -> None:
 
     await serve_reply(desk, behave)
     assert len(desk.out) == 50_000
+
+
+@pytest.mark.parametrize("kind", ["keeping", "replying"])
+@on_kernel
+async def test_clients_that_wait_for_a_slow_stdout_are_not_idle(kind: str) -> None:
+    """The idle timeout counts what moves to stdout for all who wait for it, and for nobody else; then it ends them."""
+    desk = Desk(room=0)
+    conversation = Conversation(Ending(), lambda stream: [], lambda event: None, idle_timeout=2)
+    if kind == "keeping":
+        service = keeping(desk, conversation)  # type: ignore[arg-type]
+    else:
+        service = replying(reply_to(b"reply", None), desk, conversation)  # type: ignore[arg-type]
+    async with served(service) as join:
+        one, two, silent = join("one"), join("two"), join("silent")
+        await one.stream.send(bytes(10))
+        await two.stream.send(bytes(10))
+        for _ in range(15):
+            await sleep(1.9)
+            desk.room = 1
+            desk.changed.notify_all()
+        await settle()
+        assert len(desk.out) == 15 and two.served is None
+        assert silent.served is not None and silent.served < 3
+        await sleep(2.1)
+        assert two.served == pytest.approx(15 * 1.9 + 2)
+        desk.drain()

@@ -11,6 +11,7 @@ from netkit.core.relay import Ending, Input
 from netkit.core.stream import Counts
 from netkit.core.sync import Event
 from netkit.services.join import Conversation
+from netkit.services.reconnect import Resumable
 from tests import memory
 from tests.clock import on_kernel
 
@@ -35,11 +36,14 @@ class SlowStdout:
         """Do nothing."""
 
 
+@pytest.mark.parametrize("reconnects", [False, True])
 @on_kernel
-async def test_a_stdout_that_takes_slowly_is_not_idle() -> None:
+async def test_a_stdout_that_takes_slowly_is_not_idle(reconnects: bool) -> None:
     """The idle timeout counts what moves to stdout of a long piece, and ends the conversation once that stops, too."""
     for most in (10, 5):
         ours: Any = SlowStdout(most)
+        if reconnects:
+            ours = Resumable(ours)
         stream, far = memory.pair()
         begun = now()
 
