@@ -106,17 +106,19 @@ class Conversation(Record):
 
     async def relay(self, ours: Stream, stream: Connection) -> Ended:
         """Join our side and a connection; see ``relay`` of core/relay.py. Raises Failure TIMEOUT as well."""
+        joined = relay(
+            ours,
+            stream,
+            self.ending,
+            outgoing=self.outgoing and self.outgoing(),
+            incoming=fresh(self.incoming(stream)),
+            observe=self.observe,
+        )
+        if self.idle_timeout is None:  # a group for each client would take memory
+            return await joined
         async with Group() as group:
-            if self.idle_timeout is not None:
-                group.start_soon(idle_clock(stream, self.idle_timeout, ours=ours))
-            how = await relay(
-                ours,
-                stream,
-                self.ending,
-                outgoing=self.outgoing and self.outgoing(),
-                incoming=fresh(self.incoming(stream)),
-                observe=self.observe,
-            )
+            group.start_soon(idle_clock(stream, self.idle_timeout, ours=ours))
+            how = await joined
             group.cancel()
         return how
 
