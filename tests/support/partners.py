@@ -8,6 +8,7 @@ import os
 import pwd
 import re
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -124,14 +125,19 @@ def await_listener(
 ) -> None:
     """Wait until a process has bound ``where``, without connecting to it; fail if the ``server`` has ended.
 
-    It is a port of TCP, or ``tcp:PORT``, ``udp:PORT`` or ``unix:PATH``, in the network of the process ``pid``.
+    It is a port of TCP, or ``tcp:[IPV4:]PORT``, ``udp:[IPV4:]PORT`` or ``unix:PATH``, in the network of the process
+    ``pid``.
     """
     process = server.process if isinstance(server, Running) else server
     kind, _, name = (f"tcp:{where}" if isinstance(where, int) else where).partition(":")
     state = {"tcp": "0A", "udp": "07"}.get(kind)
     # A unix socket has its name before it listens; one for datagrams, of type 2, never does.
     listening = rf" (00010000 \d+|\d+ 0002) \d+ +\d+ @?{re.escape(name)}$"
-    pattern = re.compile(rf":{int(name):04X} [0-9A-F:]+ {state} " if state else listening, re.MULTILINE)
+    if state:
+        host, _, port = name.rpartition(":")
+        own = socket.inet_aton(host)[::-1].hex().upper() if host else ""
+        listening = rf"{own}:{int(port):04X} [0-9A-F:]+ {state} "
+    pattern = re.compile(listening, re.MULTILINE)
     tables = [Path(f"/proc/{pid}/net/{kind}{version}") for version in ("", "6")]
     deadline = time.monotonic() + PATIENCE
     while not any(pattern.search(table.read_text(errors="replace")) for table in tables if table.exists()):

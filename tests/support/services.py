@@ -5,6 +5,7 @@ They are network namespaces joined by a veth pair, with their own /etc/hosts, /e
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -134,7 +135,9 @@ class _Service(NamedTuple):
 def _each(address: str, does: str, *, here: bool = False) -> _Service:
     """A service that runs a shell line for each connection or datagram; in DOES, so that socat does not split it."""
     kind, rest = address.partition(",")[0].split(":")
-    where = f"{'tcp' if 'TCP' in kind else 'udp'}:{rest}" if rest.isdigit() else f"unix:{rest}"
+    own = re.search(",bind=([0-9.]+)", address)  # another service may have the port at another address
+    place = f"{own[1]}:{rest}" if own else rest
+    where = f"{'tcp' if 'TCP' in kind else 'udp'}:{place}" if rest.isdigit() else f"unix:{rest}"
     return _Service("socat xxd", where, f"DOES={shlex.quote(does)} exec socat {address},reuseaddr,fork EXEC:does", here)
 
 
@@ -144,8 +147,10 @@ _HTTP = r"""sed '/^.$/q' >&2; printf 'HTTP/1.0 200 OK\r\n\r\nup\n'"""
 _SERVICES = {
     "web": _Service("nginx", "tcp:80 tcp:443 tcp:8080", "exec nginx -e stderr -p . -c nginx.conf"),
     "redis": _Service("redis-server", "tcp:6379", "exec redis-server --port 6379 --save '' --protected-mode no"),
-    "nsd": _Service("nsd", "udp:53", "exec nsd -d -c nsd.conf"),
-    "dns": _Service("dnsdist", "tcp:853 tcp:443", "exec dnsdist -C dnsdist.conf --supervised --disable-syslog"),
+    "nsd": _Service("nsd", "udp:192.0.2.53:53", "exec nsd -d -c nsd.conf"),
+    "dns": _Service(
+        "dnsdist", "tcp:9.9.9.9:853 tcp:203.0.113.5:443", "exec dnsdist -C dnsdist.conf --supervised --disable-syslog"
+    ),
     "starttls": _Service("", "tcp:389", f"exec {sys.executable} -m tests.support.starttls_hosts cert.pem key.pem"),
     "proxy": _Service("ncat", "tcp:3128", "exec ncat -lk --proxy-type http 3128"),
     "ssh": _each("TCP4-LISTEN:22,bind=192.0.2.7", "exec socat - UNIX:ssh.sock,retry=9"),
