@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import NamedTuple
 
 from netkit.core.connection import acknowledged, with_idle_timeout
+from netkit.core.dial import UNREACHED
 from netkit.core.errors import Exit, Failure
 from netkit.core.events import Answered, Forwarded, Observer, Redirected
 from netkit.core.flow import Flow, Transfer
@@ -21,7 +22,7 @@ from netkit.protocols.url import Url
 from netkit.services.fetch.asked import Asked
 from netkit.services.fetch.connections import Connections
 from netkit.services.fetch.places import Place
-from netkit.services.fetch.retry import BUSY, LEFT, NO_ANSWER, NOT_THERE, Tries, retry_after
+from netkit.services.fetch.retry import BUSY, LEFT, NO_ANSWER, Tries, retry_after
 from netkit.services.fetch.timing import Timing
 from netkit.services.progress import Show, Tell
 
@@ -147,7 +148,7 @@ class Fetch:
     def _may_help(self, failure: Failure, step: Asked) -> bool:
         """Whether the request may be sent again after a failure: it may help, and is safe."""
         if self._exchange is None:
-            return failure.exit in NOT_THERE
+            return failure.exit in UNREACHED
         return self._is_silent and failure.exit in NO_ANSWER and step.is_repeatable
 
     @property

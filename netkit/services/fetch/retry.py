@@ -12,7 +12,6 @@ from netkit.protocols.http import Head
 
 # Statuses after which a retry may help: RFC 9110, sections 15.5.9 and 15.6.3 to 15.6.5; RFC 6585.
 BUSY = (408, 429, 502, 503, 504)
-NOT_THERE = (Exit.PROXY_NAME, Exit.RESOLVE, Exit.CONNECT, Exit.TIMEOUT)  # failures of dialling to retry after
 LEFT = (Exit.SEND, Exit.RECV, Exit.PROTOCOL, Exit.PARTIAL)  # failures of a server that left without an answer
 NO_ANSWER = (Exit.TIMEOUT, *LEFT)  # failures to retry after, if no byte was received
 _FIRST_COUNTED, _LAST_COUNTED = 1.0, 60.0  # s between tries with --retry, about as in curl
